@@ -1,0 +1,2 @@
+from bbopt.space import *
+from bbopt.task import *

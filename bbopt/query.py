@@ -1,0 +1,302 @@
+"""What is asked and what comes back: queries, their rows, and the two kinds of answer.
+
+A Query is a group of points that gets one answer; its rows are trials. `Values` are numbers per row, a `Ranking` is an
+order of the rows. Everything here is frozen data in encoded units; people see `Trial`s, which carry Python values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bbopt.errors import UsageError, ValueRefused
+from bbopt.parameters import Fixed
+from bbopt.space import Space
+
+Array = np.ndarray[Any, np.dtype[Any]]
+STATUSES = ("ok", "lost", "impossible")
+
+
+def freeze(array: Array) -> Array:
+    """The array, or a copy of it if it can be written to elsewhere, made read-only."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class CoordinateRows:
+    """Rows that differ from one base point in at most one column, built when they are read.
+
+    Row j is `base` with column `columns[j]` replaced by `values[j]`, or `base` itself where `columns[j]` is -1. A
+    coordinate-wise gradient over D columns costs some 3 D numbers instead of D squared.
+
+    >>> rows = CoordinateRows(np.zeros(3), np.array([-1, 0, 2]), np.array([0.0, 0.5, 0.5]))
+    >>> rows[1:3].tolist()
+    [[0.5, 0.0, 0.0], [0.0, 0.0, 0.5]]
+    """
+
+    base: Array
+    columns: Array
+    values: Array
+
+    def __post_init__(self) -> None:
+        base, columns = np.asarray(self.base, float), np.asarray(self.columns, np.int64)
+        values = np.asarray(self.values, float)
+        if base.ndim != 1 or columns.ndim != 1 or values.shape != columns.shape:
+            raise UsageError(f"CoordinateRows: expected base (D,), columns (k,), values (k,); got {base.shape}, {columns.shape}, {values.shape}")  # fmt: skip
+        if len(columns) and (columns.min() < -1 or columns.max() >= len(base)):
+            raise UsageError(f"CoordinateRows: expected columns from -1 to {len(base) - 1}, got {columns.min()} to {columns.max()}")  # fmt: skip
+        for name, array in (("base", base), ("columns", columns), ("values", values)):
+            object.__setattr__(self, name, freeze(array))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.columns), len(self.base)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def __getitem__(self, index: Any) -> Array:
+        """One row (D,), or several (n, D), by a number, a slice or an array of numbers."""
+        column, value = self.columns[index], self.values[index]
+        if np.ndim(column) == 0:
+            row = np.array(self.base)
+            if column >= 0:
+                row[column] = value
+            return row
+        rows = np.tile(self.base, (len(column), 1))
+        changed = np.flatnonzero(column >= 0)
+        rows[changed, column[changed]] = value[changed]
+        return rows
+
+    def canonical(self, space: Space) -> CoordinateRows:
+        """The same rows with every entry canonical. Only for spaces without conditional parameters."""
+        values = np.array(self.values)
+        for name, parameter in space.parameters.items():
+            part = space.slice(name)
+            mine = (self.columns >= part.start) & (self.columns < part.stop)
+            if not isinstance(parameter, Fixed) and mine.any():
+                values[mine] = parameter.canonical(values[mine])
+        return replace(self, base=space.canonical(self.base)[0], values=values)
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"rows": "coordinate", "base": self.base, "columns": self.columns, "values": self.values}
+
+
+Rows = Array | CoordinateRows
+
+
+def rows_to_plain(rows: Rows) -> dict[str, Any]:
+    """Plain data (arrays and text) from which `rows_from_plain` builds the same rows."""
+    return {"rows": "dense", "X": rows} if isinstance(rows, np.ndarray) else rows.to_plain()
+
+
+def rows_from_plain(plain: Mapping[str, Any]) -> Rows:
+    if plain["rows"] == "dense":
+        return freeze(np.asarray(plain["X"], float))
+    return CoordinateRows(plain["base"], plain["columns"], plain["values"])
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A group of points that gets one answer.
+
+    X: (k, D) encoded rows, an array or lazy rows; memo: plain data (JSON values and arrays) that the strategy wants back
+    with the answer; origin: "strategy", or "user" for a point that a person enqueued or added. `id` and `first` are given
+    by the optimizer: the rows are the trials `first` to `first + size - 1`.
+    """
+
+    X: Rows
+    memo: Mapping[str, Any] = field(default_factory=dict)
+    origin: Literal["strategy", "user"] = "strategy"
+    id: int = -1
+    first: int = -1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.X, CoordinateRows):
+            X = np.asarray(self.X, float)
+            if X.ndim != 2 or not len(X):
+                raise UsageError(f"Query: expected rows as an array (k, D) with k >= 1, got shape {X.shape}")
+            object.__setattr__(self, "X", freeze(X))
+
+    @property
+    def size(self) -> int:
+        """Number of rows k."""
+        return len(self.X)
+
+    @property
+    def numbers(self) -> range:
+        """Trial numbers of the rows."""
+        return range(self.first, self.first + self.size)
+
+    @property
+    def lazy(self) -> bool:
+        return not isinstance(self.X, np.ndarray)
+
+    def fingerprint(self) -> str:
+        """A hash of the rows, by which a replayed query is recognised."""
+        digest = hashlib.sha256()
+        for key, value in rows_to_plain(self.X).items():
+            digest.update(key.encode())
+            digest.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else str(value).encode())
+        return digest.hexdigest()[:24]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Numbers for rows of a query, in inside units: Y is minimised, G at or below 0 is feasible.
+
+    Y: (k, m); G: (k, c); std: (k, m + c) standard errors, NaN where unknown; cost: (k,), NaN where unknown;
+    status: k of "ok", "lost", "impossible" (numbers of the latter two are NaN); rows: (k,) which rows of the query.
+
+    >>> Values.of(np.array([[1.0], [2.0]])).rows.tolist()
+    [0, 1]
+    """
+
+    Y: Array
+    G: Array
+    std: Array
+    cost: Array
+    status: tuple[str, ...]
+    rows: Array
+
+    @staticmethod
+    def of(
+        Y: Any,
+        G: Any = None,
+        *,
+        std: Any = None,
+        cost: Any = None,
+        status: tuple[str, ...] | None = None,
+        rows: Any = None,
+    ) -> Values:
+        """Values from what is known; the rest is filled in (no constraints, unknown errors and costs, all "ok")."""
+        y = np.asarray(Y, float)
+        y = y[:, None] if y.ndim == 1 else y
+        k = len(y)
+        g = np.zeros((k, 0)) if G is None else np.asarray(G, float).reshape(k, -1)
+        columns = y.shape[1] + g.shape[1]
+        return Values(
+            y,
+            g,
+            np.full((k, columns), np.nan) if std is None else np.asarray(std, float).reshape(k, columns),
+            np.full(k, np.nan) if cost is None else np.asarray(cost, float).reshape(k),
+            ("ok",) * k if status is None else tuple(status),
+            np.arange(k) if rows is None else np.asarray(rows, np.int64).reshape(k),
+        )
+
+    def __post_init__(self) -> None:
+        k = len(self.Y)
+        for name, shape in (("G", (k,)), ("std", (k,)), ("cost", (k,)), ("rows", (k,))):
+            if np.shape(getattr(self, name))[:1] != shape:
+                raise ValueRefused(f"Values: expected {k} rows in {name} as in Y, got shape {np.shape(getattr(self, name))}")
+        if len(self.status) != k or not set(self.status) <= set(STATUSES):
+            raise ValueRefused(f"Values: expected {k} of {', '.join(STATUSES)} as status, got {self.status!r}")
+
+    @property
+    def ok(self) -> Array:
+        """(k,) bool: rows that have numbers."""
+        return np.array([status == "ok" for status in self.status], bool)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """An order of a query's rows: groups of tied rows, best first, by row index within the query.
+
+    Rows in `unseen` were not looked at and carry no information. A `verdict` speaks of the whole slate: "all bad" or
+    "cannot tell". Several people's answers are pooled into one by `pool`.
+
+    >>> Ranking(((2,), (0, 1)), unseen=(3,)).scores(4).tolist()
+    [-1.0, -1.0, 2.0, 0.0]
+    """
+
+    groups: tuple[tuple[int, ...], ...] = ()
+    unseen: tuple[int, ...] = ()
+    verdict: Literal["all bad", "cannot tell"] | None = None
+
+    def scores(self, rows: int) -> Array:
+        """(rows,) for each row: number ranked worse minus number ranked better; 0 for unseen ones."""
+        score = np.zeros(rows)
+        seen = sum(len(group) for group in self.groups)
+        better = 0
+        for group in self.groups:
+            score[list(group)] = (seen - better - len(group)) - better
+            better += len(group)
+        return score
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"groups": [list(group) for group in self.groups], "unseen": list(self.unseen), "verdict": self.verdict}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> Ranking:
+        groups = tuple(tuple(int(i) for i in group) for group in plain["groups"])
+        return Ranking(groups, tuple(int(i) for i in plain["unseen"]), plain["verdict"])
+
+
+def pool(rankings: tuple[Ranking, ...], rows: int) -> Ranking:
+    """One ranking from several people's: rows by their summed scores, equal sums tied (Borda's count with ties).
+
+    A row that nobody looked at stays unseen. Verdicts count as rankings without order; if every person gave one, the
+    pooled answer is the most frequent of them.
+
+    >>> pool((Ranking(((0,), (1,))), Ranking(((1,), (0,))), Ranking(((0,), (1,)))), 2).groups
+    ((0,), (1,))
+    """
+    if len(rankings) == 1:
+        return rankings[0]
+    ordered = [ranking for ranking in rankings if ranking.verdict is None]
+    if not ordered:
+        verdicts = [ranking.verdict for ranking in rankings]
+        return Ranking(verdict=max(sorted(set(map(str, verdicts))), key=lambda v: verdicts.count(v)))  # type: ignore[arg-type]
+    total = np.sum([ranking.scores(rows) for ranking in ordered], axis=0)
+    seen = sorted({row for ranking in ordered for group in ranking.groups for row in group})
+    groups = tuple(tuple(row for row in seen if total[row] == score) for score in sorted(set(total[seen]), reverse=True))
+    return Ranking(groups, tuple(row for row in range(rows) if row not in seen))
+
+
+Answer = Values | Ranking
+
+
+@dataclass(frozen=True)
+class Key:
+    """The source of randomness of one call: a function of the study's seed, the query's number and the purpose.
+
+    >>> Key(0, 3).rng("design").random() == Key(0, 3).rng("design").random()
+    True
+    """
+
+    seed: int
+    query: int
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A generator that is the same for the same (seed, query, purpose), in every process."""
+        return np.random.Generator(np.random.PCG64([self.seed, self.query + 1, zlib.crc32(purpose.encode())]))
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What an ask wants, and what is already out.
+
+    n: rows wanted; number: the number that the next trial will get (rows made so far); pending: (p, D) rows out without
+    an answer, the user's own points included; open: this strategy's own queries without a complete answer;
+    fixed: column to encoded value, for this ask only; context: columns given by the caller, in the same form.
+    """
+
+    n: int
+    number: int
+    pending: Array
+    open: tuple[Query, ...] = ()
+    fixed: Mapping[int, float] = field(default_factory=dict)
+    context: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def held(self) -> dict[int, float]:
+        """Columns that this ask holds at a value: `fixed` and `context` together."""
+        return {**self.context, **self.fixed}
