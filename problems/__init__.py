@@ -1,0 +1,164 @@
+"""What bbopt is tried on: problems with a known optimum and a source, found by name.
+
+>>> import bbopt
+>>> bbopt.problems.get("pressure_vessel").optimum.value
+5885.332773623439
+>>> len(bbopt.problems.names("engineering"))
+17
+
+Names. The engineering problems have the names in `names("engineering")`; `NAME_mixed` is the twin of one with
+discrete variables, `NAME@boeb_2024_04` and `NAME@boeb_head` the two states of the public code of the PFN-CEI benchmark.
+The synthetic functions are `branin`, `hartmann3`, `hartmann6` and `FAMILY_D` in D dimensions, such as `ackley_10`
+(families in `problems.synthetic.FAMILIES`). `@shiftS` moves the optimum of a synthetic function to a random place in
+the box, `@rotateS` turns the function about its optimum, both by the seed S: `rastrigin_5@shift3+rotate3`.
+
+Modules are imported when one of their problems is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bbopt.errors import UsageError
+
+if TYPE_CHECKING:
+    from .problem import Optimum, Problem
+
+__all__ = ["Optimum", "Problem", "get", "names", "suites"]
+
+_VARIED = {  # function: module, of the problems whose form in the benchmark's public code differs from the literature's
+    "concrete_beam": "structures",
+    "spring": "machines",
+    "pressure_vessel": "machines",
+    "speed_reducer": "machines",
+    "heat_exchanger": "machines",
+    "cantilever": "structures",
+    "car_side_impact": "car",
+}
+
+_Entry = tuple[str, str, tuple[Any, ...]]  # module, function, its arguments
+
+_ENGINEERING: dict[str, _Entry] = {
+    "jlh1": ("engineering_analytic", "jlh1", ()),
+    "jlh2": ("engineering_analytic", "jlh2", ()),
+    "gkxwc1": ("engineering_analytic", "gkxwc1", ()),
+    "gkxwc2": ("engineering_analytic", "gkxwc2", ()),
+    "ackley_constrained_2": ("engineering_analytic", "ackley_constrained", (2,)),
+    "ackley_constrained_6": ("engineering_analytic", "ackley_constrained", (6,)),
+    "ackley_constrained_10": ("engineering_analytic", "ackley_constrained", (10,)),
+    "keane_bump_18": ("engineering_analytic", "keane_bump", ()),
+    "three_bar_truss": ("engineering_structures", "three_bar_truss", ()),
+    "concrete_beam": ("engineering_structures", "concrete_beam", ()),
+    "spring": ("engineering_machines", "spring", ()),
+    "pressure_vessel": ("engineering_machines", "pressure_vessel", ()),
+    "welded_beam": ("engineering_structures", "welded_beam", ()),
+    "speed_reducer": ("engineering_machines", "speed_reducer", ()),
+    "heat_exchanger": ("engineering_machines", "heat_exchanger", ()),
+    "cantilever": ("engineering_structures", "cantilever", ()),
+    "car_side_impact": ("engineering_car", "car_side_impact", ()),
+}
+
+
+def _forms(form: str, separator: str, *of: str) -> dict[str, _Entry]:
+    return {f"{name}{separator}{form}": (f"engineering_{_VARIED[name]}", name, (form,)) for name in of}
+
+
+_MIXED = ("concrete_beam", "pressure_vessel", "speed_reducer", "cantilever", "car_side_impact")
+_EXTRA: dict[str, _Entry] = {
+    "welded_beam_coello": ("engineering_structures", "welded_beam", ("coello",)),
+    **_forms("mixed", "_", *_MIXED),
+    **_forms("boeb_2024_04", "@", *_VARIED),
+    **_forms("boeb_head", "@", *_VARIED),
+}
+
+_SUITES: dict[str, tuple[str, ...]] = {
+    "engineering": tuple(_ENGINEERING),
+    "engineering-mixed": tuple(f"{name}_mixed" for name in _MIXED),
+    "engineering-boeb-2024-04": tuple(f"{name}@boeb_2024_04" for name in _VARIED),
+    "engineering-boeb-head": tuple(f"{name}@boeb_head" for name in _VARIED),
+    "synthetic": (
+        "branin",
+        "hartmann3",
+        "hartmann6",
+        "ackley_10@shift0",
+        "levy_10",
+        "rosenbrock_10",
+        "rastrigin_10@shift0",
+        "griewank_10@shift0",
+        "styblinski_tang_10",
+        "sphere_10@shift0",
+        "ellipsoid_10@shift0+rotate0",
+    ),
+}
+
+_SYNTHETIC = re.compile(
+    r"(?:(?P<fixed>branin|hartmann[36])|(?P<family>[a-z_]+)_(?P<dimension>[1-9]\d{0,5}))"
+    r"(?:@(?!\+)(?:shift(?P<shift>\d{1,18}))?(?:\+?rotate(?P<rotate>\d{1,18}))?)?"
+)
+
+
+def suites() -> tuple[str, ...]:
+    """Names of the suites.
+
+    >>> suites()[:2]
+    ('engineering', 'engineering-mixed')
+    """
+    return tuple(_SUITES)
+
+
+def names(suite: str | None = None) -> tuple[str, ...]:
+    """Names of the problems of a suite in its order, or of all that are listed anywhere.
+
+    The synthetic functions exist in every dimension and with every seed; the list has one of each.
+    Raises `UsageError` for an unknown suite.
+
+    >>> names("engineering-mixed")[:2]
+    ('concrete_beam_mixed', 'pressure_vessel_mixed')
+    """
+    if suite is None:
+        return tuple(dict.fromkeys([name for listed in _SUITES.values() for name in listed] + list(_EXTRA)))
+    if suite not in _SUITES:
+        raise UsageError(f"no suite {suite!r}; there are {', '.join(_SUITES)}")
+    return _SUITES[suite]
+
+
+def get(name: str) -> Problem:
+    """The problem of this name. Raises `UsageError` with the nearest names where there is none.
+
+    >>> get("welded_beam").task.metrics[:2]
+    ('cost', 'shear_stress')
+    """
+    entry = {**_ENGINEERING, **_EXTRA}.get(name)
+    if entry is not None:
+        module, function, arguments = entry
+        problem: Problem | None = getattr(importlib.import_module(f".{module}", __name__), function)(*arguments)
+    else:
+        problem = _synthetic(name)
+    if problem is None or problem.name != name:
+        near = difflib.get_close_matches(name, names(), n=4, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names())}."
+        raise UsageError(f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3")
+    return replace(problem, suites=tuple(suite for suite, listed in _SUITES.items() if name in listed))
+
+
+def _synthetic(name: str) -> Problem | None:
+    """The synthetic function that the name describes, None where it describes none."""
+    match = _SYNTHETIC.fullmatch(name)
+    if match is None:
+        return None
+    from .synthetic import FAMILIES, synthetic
+
+    if match["family"] and match["family"] not in FAMILIES:
+        return None
+    number = {key: int(match[key]) if match[key] else None for key in ("dimension", "shift", "rotate")}
+    return synthetic(match["fixed"] or match["family"], number["dimension"], number["shift"], number["rotate"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Optimum", "Problem"):
+        return getattr(importlib.import_module(".problem", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

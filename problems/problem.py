@@ -1,0 +1,135 @@
+"""What is solved in tests, benchmarks and examples: a task with a callable, its known optimum and its source.
+
+A problem is written once, as a formula over *columns*: a mapping from each parameter's name to the array of its
+values over the rows, shape (k,) for a scalar parameter and (k, n) for a vector one. The formula returns the metrics
+in the same form. One row and a batch therefore run the same code, and a batch equals its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bbopt.errors import SpaceError, UsageError
+from bbopt.space import Categorical, Fixed, Float, Int, Parameter
+from bbopt.task import Task
+
+Array = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
+Formula = Callable[[Columns], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best feasible value of a problem, where it is reached, and how far both can be trusted.
+
+    `value` is in the user's sign; None means that no point of the box is feasible, and `how` says why.
+    `params` is one point that reaches it (there may be others), feasible with a tolerance of 0.
+    `how` says in words how the value was obtained. `tolerance` is the distance between `value` and the true
+    optimum that remains possible, relative to max(1, abs(value)).
+
+    >>> Optimum(0.0, {"x": 0.0}, "closed form").tolerance
+    0.0
+    """
+
+    value: float | None
+    params: Mapping[str, Any] | None
+    how: str
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task with a callable that answers it, its optimum and its source.
+
+    `name` is what `bbopt.problems.get` finds it by, `docs` says in plain words what is designed (with the symbols
+    of the paper), `source` names the papers, and `suites` the lists that the problem belongs to. The callable is
+    the problem itself: it takes a trial's `params` and gives the metrics in the user's sign and names.
+
+    >>> import bbopt
+    >>> problem = bbopt.problems.get("jlh1")
+    >>> problem({"x1": 0.375, "x2": 0.375})
+    {'f': 0.03125, 'g1': 0.0}
+    """
+
+    name: str
+    task: Task
+    formula: Formula
+    optimum: Optimum
+    source: str
+    docs: str
+    suites: tuple[str, ...] = ()
+
+    def __call__(self, params: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics at one point, as plain numbers.
+
+        `params` holds a value for every parameter that is active, as a trial has them; values outside the
+        bounds are not refused. Raises `SpaceError` where a name is missing or unknown, or a value is no number.
+        """
+        parameters = self.task.space.parameters
+        names = ", ".join(parameters)
+        for name in params:
+            if name not in parameters:
+                raise SpaceError(f"{self.name} has no parameter {name!r}; it has {names}")
+        columns: dict[str, NDArray[Any]] = {}
+        for name, parameter in parameters.items():
+            if name in params:
+                columns[name] = _column(params[name], parameter, f"{self.name}: {name}")
+            elif parameter.when is not None or isinstance(parameter, Fixed):
+                columns[name] = self.task.space.values(self.task.space.neutral[None])[name]
+            else:
+                raise SpaceError(f"{self.name} needs a value for {name!r}; give all of {names}")
+        return {name: float(values[0]) for name, values in self._metrics(columns).items()}
+
+    def evaluate(self, X: NDArray[Any]) -> dict[str, Array]:
+        """The metrics of encoded rows: X of shape (k, D) gives one array of shape (k,) per metric.
+
+        Row i equals `problem(problem.task.space.decode(X[i]))`. Raises `UsageError` for another shape.
+        """
+        rows = np.asarray(X, dtype=float)
+        dimension = self.task.space.dimension
+        if rows.ndim != 2 or rows.shape[1] != dimension:
+            raise UsageError(
+                f"{self.name}: evaluate expects encoded rows of shape (k, {dimension}), got {rows.shape}; "
+                f"call the problem itself for one point given as params"
+            )
+        return self._metrics(self.task.space.values(rows))
+
+    def suite(self, name: str) -> bool:
+        """Whether the problem belongs to the suite of this name."""
+        return name in self.suites
+
+    def _metrics(self, columns: Columns) -> dict[str, Array]:
+        """The formula's metrics, in the order of the task and as float64."""
+        metrics = self.formula(columns)
+        return {name: np.asarray(metrics[name], dtype=float) for name in self.task.metrics}
+
+
+def _column(value: Any, parameter: Parameter, where: str) -> NDArray[Any]:
+    """One value as a column of one row, in the form that `Space.values` gives."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if isinstance(parameter, Categorical | Fixed) and not is_number:
+        column = np.empty(1, dtype=object)
+        column[0] = value
+        return column
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise SpaceError(f"{where}: expected a number, got {value!r}") from None
+    size = parameter.size or 1
+    if numbers.size != size:
+        raise SpaceError(f"{where}: expected {size} number{'s' * (size > 1)}, got {value!r}")
+    return numbers.reshape(1, size) if isinstance(parameter, Float | Int) and parameter.shape else numbers.reshape(1)
+
+
+def form_name(name: str, form: str) -> str:
+    """The name of one form of a problem: "" is the problem itself, "mixed" its twin, anything else a variant.
+
+    >>> form_name("spring", ""), form_name("spring", "mixed"), form_name("spring", "boeb_head")
+    ('spring', 'spring_mixed', 'spring@boeb_head')
+    """
+    return name + (f"_{form}" if form == "mixed" else f"@{form}" if form else "")
