@@ -1,0 +1,185 @@
+"""How an ask is planned: which rows go out again, which wait already, and what the strategy has to add.
+
+Rows go out in this order: lost ones (attempt + 1) and expired leases, points that people enqueued, rows of open queries
+not handed out yet, and then new queries of the strategy. What the strategy proposes is made honest here, for every
+strategy alike: held columns are set, rows are canonical, satisfy `where`, and are not repeats (unless noise is declared).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bbopt.book import OPEN, QUEUED, Book
+from bbopt.errors import Exhausted, NotHandled, Waiting
+from bbopt.query import CoordinateRows, Key, Query, Request, rows_to_plain
+from bbopt.strategy import Strategy
+from bbopt.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FEW = 20_000  # finite spaces up to this size are enumerated when points become scarce
+
+
+@dataclass
+class Plan:
+    """What one ask will write: new queries, and rows to issue as [first number, count, attempt]."""
+
+    queries: list[Query] = field(default_factory=list)
+    issue: list[list[int]] = field(default_factory=list)
+    short: Exception | None = None  # why there are fewer rows than wanted
+    seconds: float = 0.0
+
+    def add(self, number: int, attempt: int) -> None:
+        last = self.issue[-1] if self.issue else None
+        if last and last[0] + last[1] == number and last[2] == attempt:
+            last[1] += 1
+        else:
+            self.issue.append([number, 1, attempt])
+
+    @property
+    def rows(self) -> int:
+        return sum(count for _, count, _ in self.issue)
+
+    def body(self, seen: int, owner: str, expires: float | None) -> dict[str, Any]:
+        queries = [{"X": rows_to_plain(q.X), "memo": dict(q.memo), "origin": q.origin} for q in self.queries]
+        return {"seen": seen, "owner": owner, "expires": expires, "seconds": self.seconds,
+                "queries": queries, "issue": self.issue}  # fmt: skip
+
+
+def waiting_rows(book: Book, held: Mapping[int, float], now: float) -> list[tuple[int, int]]:
+    """(number, next attempt) of rows that can go out without asking the strategy, in the order in which they should."""
+    again = [(number, *book.find(number)) for number in sorted(book.retry)]
+    if book.leased:
+        for record, row in book.rows_with(OPEN):
+            issue = record.issue_of(row)
+            if issue and issue.expires is not None and issue.expires <= now:
+                again.append((record.query.first + row, record, row))
+    found = [(number, record.attempt(row) + 1, record, row) for number, record, row in again]
+    fresh = [(record.query.first + row, 1, record, row) for record, row in book.rows_with(QUEUED)]
+    fresh.sort(key=lambda item: item[2].query.origin != "user")
+    columns = list(held)
+    wanted = np.array([held[column] for column in columns])
+    return [
+        (number, attempt)
+        for number, attempt, record, row in found + fresh
+        if not columns or np.array_equal(record.query.X[row][columns], wanted)
+    ]
+
+
+def make_plan(
+    task: Task, strategy: Strategy, state: Any, book: Book, seed: int, request: Request, now: float, whole: bool
+) -> Plan:
+    """`request.n` rows: what waits, then what the strategy proposes. Fewer, with the reason, if there are no more.
+
+    With `whole`, one new query with all its rows instead.
+    """
+    plan = Plan()
+    n = request.n
+    started = time.thread_time()
+    if not whole:
+        for number, attempt in waiting_rows(book, request.held, now)[:n]:
+            plan.add(number, attempt)
+    count, index = book.count, len(book.records)
+    open_queries = [r.query for r in book.open.values() if r.query.origin == "strategy"]
+    pending = request.pending
+    taken: set[bytes] = set()
+    while plan.rows < n:
+        key = Key(seed, index)
+        wanted = replace(request, n=n - plan.rows, number=count, pending=pending, open=tuple(open_queries))
+        try:
+            query = strategy.ask(task, state, wanted, key)
+            query = replace(query, X=honest_rows(task, query, wanted, key, book, taken), id=index, first=count)
+        except (Waiting, Exhausted) as reason:
+            plan.short = reason
+            break
+        plan.queries.append(query)
+        open_queries.append(query)
+        if not query.lazy:
+            X = np.asarray(query.X)
+            taken.update(row.tobytes() for row in X)
+            pending = np.concatenate([pending, X])
+        if whole:
+            plan.issue.append([count, query.size, 1])
+            break
+        for number in range(count, count + min(query.size, n - plan.rows)):
+            plan.add(number, 1)
+        count, index = count + query.size, index + 1
+    plan.seconds = time.thread_time() - started
+    return plan
+
+
+def honest_rows(task: Task, query: Query, request: Request, key: Key, book: Book, taken: set[bytes]) -> Any:
+    """The rows of a proposed query as they will be asked."""
+    space = task.space
+    if isinstance(query.X, CoordinateRows):
+        if space.conditional or task.where:
+            raise NotHandled("lazy query rows need a space without `when=` and a task without `where=`: ask dense rows instead")
+        return query.X.canonical(space)
+    held = request.held
+    X = np.array(query.X)
+    for column, value in held.items():
+        X[:, column] = value
+    X = space.canonical(np.where(np.isfinite(X), X, 0.5))
+    if task.where:
+        wrong = ~task.known(X)
+        if wrong.any():
+            X[wrong] = task.feasible.repair(X[wrong], key.rng("repair"), held)
+    return _distinct(task, X, held, key, book, taken)
+
+
+def _distinct(task: Task, X: Array, held: Mapping[int, float], key: Key, book: Book, taken: set[bytes]) -> Array:
+    """Rows without repeats. A repeat is replaced by a point drawn from what is left; without one, Exhausted."""
+    avoid = book.forbidden if task.noisy else book.seen
+    new: set[bytes] = set()
+    repeats = []
+    for i, row in enumerate(X):
+        name = row.tobytes()
+        if name in avoid or (not task.noisy and (name in taken or name in new)):
+            repeats.append(i)
+        new.add(name)
+    if not repeats:
+        return X
+    fresh = _fresh(task, len(repeats), held, key.rng("distinct"), avoid, new if task.noisy else new | taken, task.noisy)
+    if len(fresh) < len(repeats):
+        left = len(X) - len(repeats) + len(fresh)
+        if task.noisy or not left:
+            raise Exhausted("every point of the space has been asked (or cannot work), and repeats are not wanted: "
+                            "stop here, or declare noise on the objective to allow repeats")  # fmt: skip
+        keep = [i for i in range(len(X)) if i not in repeats]
+        return np.concatenate([X[keep], fresh]) if len(fresh) else X[keep]
+    X[repeats] = fresh
+    return X
+
+
+def _fresh(
+    task: Task, n: int, held: Mapping[int, float], rng: np.random.Generator, avoid: Any, new: set[bytes], noisy: bool
+) -> Array:
+    """Up to n different feasible rows that are not among those to avoid."""
+    found: dict[bytes, Array] = {}
+    known = set() if noisy else new
+    for _ in range(20):
+        for row in task.feasible.sample(4 * n + 16, rng, held):
+            name = row.tobytes()
+            if name not in avoid and name not in known:
+                found.setdefault(name, row)
+        if len(found) >= n:
+            return np.array(list(found.values())[:n])
+        if task.space.size is not None and task.space.size <= FEW:
+            break
+    everything = task.feasible.enumerate(FEW) if task.space.size is not None else None
+    if everything is not None:
+        for column, value in held.items():
+            everything = everything[everything[:, column] == value]
+        for row in everything[rng.permutation(len(everything))]:
+            name = row.tobytes()
+            if name not in avoid and name not in known:
+                found.setdefault(name, row)
+    rows = list(found.values())[:n]
+    return np.array(rows) if rows else np.zeros((0, task.space.dimension))
+
+

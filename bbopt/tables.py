@@ -1,0 +1,157 @@
+"""Trials as a table: CSV out, CSV or a data frame in.
+
+Columns are `number`, `status`, `attempt`, one per parameter (values that are no plain numbers or text as JSON), one per
+metric, `std:METRIC` and `cost`. Reading needs the parameters and the metrics; other columns are optional.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bbopt.errors import BboptError, SpaceError, UsageError, ValueRefused
+from bbopt.parameters import Categorical, Fixed, Float, Int, Parameter
+from bbopt.trial import Trial, jsonable
+
+if TYPE_CHECKING:
+    from bbopt.optimizer import Optimizer
+
+
+def write_csv(opt: Optimizer, path: Path) -> None:
+    """All trials, one line each; the file is replaced as a whole."""
+    task = opt.task
+    text = io.StringIO()
+    deviations = [f"std:{name}" for name in task.metrics]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["number", "status", "attempt", *task.space.names, *task.metrics, *deviations, "cost"])
+    for trial in opt.trials():
+        point = {**trial.params, **trial.context}
+        values, std = trial.values or {}, trial.std
+        writer.writerow(
+            [trial.number, trial.status, trial.attempt]
+            + [_cell(point[name], task.space.parameters[name]) if name in point else "" for name in task.space.names]
+            + [repr(values[name]) if name in values else "" for name in task.metrics]
+            + [repr(std[name]) if name in std else "" for name in task.metrics]
+            + ["" if trial.cost is None else repr(trial.cost)]
+        )
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _cell(value: Any, parameter: Parameter) -> str:
+    if isinstance(parameter, Categorical | Fixed) and isinstance(value, str) and not _looks_like_json(value):
+        return value
+    return json.dumps(jsonable(value))
+
+
+def _looks_like_json(text: str) -> bool:
+    """Whether a text would be read as another value, so that it needs its quotes."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return text == ""
+    return True
+
+
+def read_rows(opt: Optimizer, source: Any) -> list[Trial]:
+    """Tell or add every row of a CSV file's path or of a data frame (anything with `to_dict("records")`)."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, encoding="utf-8-sig", newline="") as file:
+            rows: list[Mapping[str, Any]] = list(csv.DictReader(file))
+        first = 2
+    elif hasattr(source, "to_dict"):
+        rows, first = source.to_dict("records"), 0
+    else:
+        raise UsageError(f"from_csv: expected a path or a data frame, got {type(source).__name__}")
+    known = opt.trials()
+    tell: list[tuple[Any, ...]] = []
+    add: list[tuple[Any, ...]] = []
+    for line, row in enumerate(rows, start=first):
+        try:
+            if row.get("status", "ok") not in ("ok", ""):
+                continue
+            result = _result(opt, row)
+            number = _number(row.get("number"))
+            point = _point(opt, row)
+            if number is not None and number < len(known) and _same_point(known[number], point):
+                tell.append((number, *result))
+            else:
+                add.append((point, *result))
+        except BboptError as error:
+            raise type(error)(f"line {line}: {error}") from None
+    if tell:
+        opt.tell_many(tell)
+    return [opt.trial(entry[0]) for entry in tell] + opt.add_many(add)
+
+
+def _same_point(trial: Trial, point: Mapping[str, Any]) -> bool:
+    mine = {name: jsonable(value) for name, value in {**trial.params, **trial.context}.items()}
+    return mine == {name: jsonable(value) for name, value in point.items()}
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _number(value: Any) -> int | None:
+    if _absent(value):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueRefused(f"number: expected a trial's number, got {value!r}") from None
+
+
+def _result(opt: Optimizer, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    def read(name: str, value: Any) -> Any:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueRefused(f"{name}: expected a number, got {value!r}") from None
+
+    metrics = opt.task.metrics
+    for name in metrics:
+        if name not in row:
+            raise ValueRefused(f"no column {name!r}; expected columns for {', '.join(metrics)}")
+    values = {name: read(name, row[name]) for name in metrics}
+    std = {name: read(name, row[f"std:{name}"]) for name in metrics if not _absent(row.get(f"std:{name}"))}
+    return values, std, None if _absent(row.get("cost")) else read("cost", row["cost"])
+
+
+def _point(opt: Optimizer, row: Mapping[str, Any]) -> dict[str, Any]:
+    point = {}
+    for name, parameter in opt.task.space.parameters.items():
+        if name not in row:
+            if isinstance(parameter, Fixed) or parameter.when is not None:
+                continue
+            raise SpaceError(f"no column {name!r}; expected columns for {', '.join(opt.task.space.names)}")
+        value = row[name]
+        if _absent(value) and not (isinstance(parameter, Categorical) and value in parameter.choices):
+            continue
+        if isinstance(value, str):
+            value = _read_cell(name, value, parameter)
+        elif isinstance(value, float) and isinstance(parameter, Int) and value.is_integer():
+            value = int(value)  # data frames turn whole columns into floats
+        point[name] = value
+    return point
+
+
+def _read_cell(name: str, text: str, parameter: Parameter) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(parameter, Float | Int) and isinstance(value, str):
+        raise SpaceError(f"{name}: expected a number, got {text!r}")
+    if isinstance(parameter, Int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(parameter, Categorical) and value not in parameter.choices and text in parameter.choices:
+        return text
+    return value
