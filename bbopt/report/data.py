@@ -7,6 +7,7 @@ from these two by `bbopt.report.statistics`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,8 +68,17 @@ class ProblemFacts:
 
     @property
     def label(self) -> str:
-        """The name for headings: the title, or the name made readable."""
-        return self.title or self.name.replace("_", " ").capitalize()
+        """The name for headings: the title, or the name made readable.
+
+        >>> ProblemFacts("welded_beam", "cost").label, ProblemFacts("gkxwc2", "f").label, ProblemFacts("ackley_2d", "f").label
+        ('Welded beam', 'GKXWC2', 'Ackley 2D')
+        """
+        if self.title:
+            return self.title
+        words = self.name.replace("-", "_").split("_")
+        code = [bool(re.search(r"\d", word)) and not re.search(r"[aeiou]", word) for word in words]
+        text = " ".join(word.upper() if short else word for word, short in zip(words, code, strict=True))
+        return text[:1].upper() + text[1:]
 
     @property
     def sign(self) -> float:

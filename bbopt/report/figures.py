@@ -74,6 +74,15 @@ def _evaluations(axes: Axes, summary: Summary) -> None:
     axes.set_xticks(ticks)
 
 
+def _nothing(view: ProblemView) -> str:
+    """Why no quartile of any strategy is finite."""
+    first = np.concatenate([cell.first for cell in view.cells.values()])
+    if not len(first):
+        return "no run yet"
+    found = int(np.isfinite(first).sum())
+    return f"a feasible point in {found} of {len(first)} runs only" if found else "no feasible point in any run"
+
+
 def gap_panel(axes: Axes, view: ProblemView, summary: Summary, chosen: Looks) -> None:
     """Median and quartiles over the seeds of the relative gap, on a log scale down to the floor."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -88,7 +97,7 @@ def gap_panel(axes: Axes, view: ProblemView, summary: Summary, chosen: Looks) ->
     tidy(axes)
     if not len(values):
         axes.set_yticks([])
-        empty(axes, "no feasible point in any run" if bands else "no run yet")
+        empty(axes, _nothing(view))
         return
     low, high = float(values.min()), float(values.max())
     bottom, top = np.log10(low) - 0.15, np.log10(high) + 0.15
@@ -121,7 +130,7 @@ def best_panel(axes: Axes, view: ProblemView, summary: Summary, chosen: Looks) -
     tidy(axes)
     if not len(values):
         axes.set_yticks([])
-        empty(axes, "no feasible point in any run" if bands else "no run yet")
+        empty(axes, _nothing(view))
         return
     # the top is where the bands stand after the initial points, so that the end can be seen
     start = min(summary.bench.initial, summary.bench.budget) - 1
@@ -241,7 +250,9 @@ def ranks_figure(comparison: Comparison, chosen: Looks) -> Figure:
         axes.plot([begin, stop], [-0.3, -0.3], color=INK, linewidth=1.4)
         for x in (begin, stop):
             axes.plot([x, x], [-0.34, -0.26], color=INK, linewidth=1.4)
-        axes.text((begin + stop) / 2, -0.22, f"critical difference {comparison.difference:.2f}", ha="center", va="bottom")
+        axes.text(
+            (begin + stop) / 2, -0.22, f"critical difference {comparison.difference:.2f}", ha="center", va="bottom"
+        )
     bars = line - 0.12
     for depth, group in enumerate(groups):
         y = bars - 0.13 * depth
@@ -273,7 +284,7 @@ def _dots(
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     views, names = summary.problems, list(chosen)
-    row = max(0.3, 0.13 * len(names) + 0.12)
+    row = max(0.24, 0.1 * len(names) + 0.09)
     height = row * len(views) + 0.62
     figure = Figure(figsize=(4.4, height))
     axes = figure.add_axes((0.33, 0.5 / height, 0.61, 1 - 0.58 / height))
@@ -286,7 +297,7 @@ def _dots(
             if band is None:
                 continue
             look = chosen[name]
-            y = place + (index - (len(names) - 1) / 2) * min(0.26, 0.72 / len(names))
+            y = place + (index - (len(names) - 1) / 2) * min(0.28, 0.76 / len(names))
             first, middle, third = band
             if np.isfinite(first) and first < high:
                 axes.plot([first, min(third, high * 2)], [y, y], color=look.colour, linewidth=1.3, alpha=0.75)
@@ -381,5 +392,3 @@ def legend_keys(chosen: Looks, names: Sequence[str]) -> list[tuple[str, str]]:
         )
         keys.append((name, svg))
     return keys
-
-

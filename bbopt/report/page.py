@@ -54,7 +54,11 @@ def render(summary: Summary, chosen: Mapping[str, Look], files: Sequence[tuple[s
         panels = [_panel(view, summary, chosen, place) for place, view in enumerate(summary.problems)]
     shown = [panel for panel in panels if panel["feasible"]]
     sections = [("protocol", "Protocol"), ("ranks", "Mean ranks"), ("convergence", "Convergence")]
-    sections += [("best", "Best feasible value"), ("feasibility", "Finding a feasible point"), ("cost", "Seconds per ask")]
+    sections += [
+        ("best", "Best feasible value"),
+        ("feasibility", "Finding a feasible point"),
+        ("cost", "Seconds per ask"),
+    ]
     sections += [("designs", "Best designs"), ("definitions", "Definitions")]
     absent = {"ranks": summary.comparison is None, "feasibility": not feasible, "cost": "seconds" not in drawn}
     return template.render(
@@ -82,6 +86,7 @@ def render(summary: Summary, chosen: Mapping[str, Look], files: Sequence[tuple[s
         "optimum. The vertical axis ends where the quartiles stand after the initial points.",
         all_known=all(view.known for view in summary.problems),
         feasible_table=feasible,
+        seconds_table=_seconds_table(summary),
         trivial="Problems where every run has one among its initial points are left out."
         if len(shown) < len(panels)
         else "",
@@ -170,7 +175,7 @@ def _findings(summary: Summary) -> list[str]:
         text += ", ".join(f"{name} {ranks[name]:.2f}" for name in summary.order) + "."
         test = comparison.friedman
         if test is not None and comparison.difference is not None:
-            text += f" Friedman test: χ² = {test.statistic:.2f}, p = {_p(test.p)}."
+            text += f" Friedman test: χ² = {test.statistic:.2f}, p {_p(test.p)}."
             best, *others = summary.order
             apart = [name for name in others if ranks[name] - ranks[best] >= comparison.difference]
             if test.p < 0.05 and apart:
@@ -193,7 +198,9 @@ def _missing(summary: Summary) -> list[str]:
     failed = sum(bool(run.error) for run in bench.runs)
     if summary.complete < summary.planned:
         text = f"This benchmark is not complete: {summary.complete} of {_counted(summary.planned, 'run')} have used their budget."
-        partial = [view.facts.label for view in summary.problems if any(c.complete < c.planned for c in view.cells.values())]
+        partial = [
+            view.facts.label for view in summary.problems if any(c.complete < c.planned for c in view.cells.values())
+        ]
         text += f" Missing in part or altogether: {_listing(partial)}." if len(partial) <= 20 else ""
         sentences.append(text + " Run the same command again to continue.")
     if failed:
@@ -228,8 +235,8 @@ def _protocol(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _p(p: float) -> str:
-    """A p value; below 0.0001 only that."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+    """A p value with its sign; below 0.0001 only that."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
 
 
 def _rank_caption(summary: Summary) -> str:
@@ -279,7 +286,7 @@ def _pair_table(summary: Summary) -> list[dict[str, Any]]:
                     "better": int((difference < 0).sum()),
                     "equal": int((difference == 0).sum()),
                     "worse": int((difference > 0).sum()),
-                    "p": _p(comparison.pairs[min(a, b), max(a, b)]),
+                    "p": _p(comparison.pairs[min(a, b), max(a, b)]).removeprefix("= "),
                 }
             )
     return rows
@@ -340,10 +347,27 @@ def _feasible_table(summary: Summary) -> list[dict[str, Any]]:
             cell = view.cells[name]
             found = int(np.isfinite(cell.first).sum())
             middle = float(quartiles(cell.first)[1]) if cell.n else np.nan
-            cells.append({"value": f"{found}/{len(cell.runs)}" if cell.n else "–", "sub": number(middle) if cell.n else ""})
-            initial |= {run.seed: first <= summary.bench.initial for run, first in zip(cell.runs, cell.first, strict=True)}
+            cells.append(
+                {"value": f"{found}/{len(cell.runs)}" if cell.n else "–", "sub": number(middle) if cell.n else ""}
+            )
+            initial |= {
+                run.seed: first <= summary.bench.initial for run, first in zip(cell.runs, cell.first, strict=True)
+            }
         shared = f"{sum(initial.values())}/{len(initial)}" if summary.bench.initial else "–"
         rows.append({"name": view.facts.label, "initial": shared, "cells": cells})
+    return rows
+
+
+def _seconds_table(summary: Summary) -> list[dict[str, Any]]:
+    rows = []
+    for name in summary.bench.strategies:
+        seconds = summary.seconds(name)
+        known = seconds[np.isfinite(seconds)]
+        if not len(known):
+            continue
+        low, middle, high = (number(float(value), 2) for value in quartiles(known))
+        per_run = number(float(np.nansum(seconds, axis=1).mean()), 3)
+        rows.append({"name": name, "cells": [middle, f"{low} … {high}", number(float(known.max()), 2), per_run]})
     return rows
 
 

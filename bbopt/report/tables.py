@@ -170,7 +170,14 @@ def design_rows(summary: Summary) -> Iterable[Row]:
         for parameter in facts.parameters:
             found = run.params[place].get(parameter.name, "")
             yield _design(
-                facts.name, run, place, "parameter", parameter.name, found, known.get(parameter.name, ""), parameter.domain
+                facts.name,
+                run,
+                place,
+                "parameter",
+                parameter.name,
+                found,
+                known.get(parameter.name, ""),
+                parameter.domain,
             )
         optimum = "" if facts.optimum is None else facts.optimum
         yield _design(facts.name, run, place, "objective", facts.objective, run.objective[place], optimum, "")
