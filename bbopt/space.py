@@ -19,7 +19,7 @@ import numpy as np
 
 from bbopt.errors import SpaceError
 from bbopt.expression import Expression
-from bbopt.parameters import Categorical, Fixed, Float, Int, Parameter
+from bbopt.parameters import Categorical, Fixed, Float, Int, LinearBlock, Parameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,6 +72,10 @@ class Space:
             self._slices[name] = slice(start, start + parameter.size)
             start += parameter.size
         self.dimension: int = start
+        linear = [(self._slices[name], p) for name, p in given.items() if LinearBlock.takes(p)]
+        self._block = LinearBlock(linear) if linear else None
+        self._others = [(self._slices[name], p) for name, p in given.items()
+                        if not isinstance(p, Fixed) and not LinearBlock.takes(p)]  # fmt: skip
         self._conditions = self._read_conditions()
 
     # -- what is in it -------------------------------------------------------------------------------------------------
@@ -176,29 +180,42 @@ class Space:
     def decode(self, x: Array) -> dict[str, Any]:
         """The point of a row, as Python values; vector parameters as float64 (or int64) arrays."""
         row = np.asarray(x, float)
-        active = self._active_names(row[None])
+        active = self._active_names(row[None]) if self._conditions else None
+        linear = np.array(row)
+        if self._block is not None:
+            linear[self._block.columns] = self._block.decode(row[self._block.columns])
         point: dict[str, Any] = {}
         for name, parameter in self.parameters.items():
-            if active[name][0]:
-                is_fixed = isinstance(parameter, Fixed)
-                point[name] = parameter.value if is_fixed else parameter.decode(row[self._slices[name]])
+            if active is not None and not active[name][0]:
+                continue
+            part = self._slices[name]
+            if isinstance(parameter, Fixed):
+                point[name] = parameter.value
+            elif not LinearBlock.takes(parameter):
+                point[name] = parameter.decode(row[part])
+            elif isinstance(parameter, Float) and parameter.shape:
+                point[name] = linear[part].reshape(parameter.shape)
+            else:
+                point[name] = float(linear[part.start])
         return point
 
     def canonical(self, X: Array) -> Array:
         """(n, D) the rows that decode to the same points and encode to themselves; inactive columns neutral."""
         rows = np.array(X, dtype=float, ndmin=2)
-        for name, parameter in self.parameters.items():
-            if not isinstance(parameter, Fixed):
-                rows[:, self._slices[name]] = parameter.canonical(rows[:, self._slices[name]])
+        if self._block is not None:
+            rows[:, self._block.columns] = self._block.canonical(rows[:, self._block.columns])
+        for part, parameter in self._others:
+            rows[:, part] = parameter.canonical(rows[:, part])
         return self._neutralise(rows)
 
     def from_uniform(self, U: Array) -> Array:
         """(n, D) canonical rows from uniform numbers in [0, 1]: every level of a column is equally likely."""
         uniform = np.asarray(U, float)
         rows = np.empty_like(uniform)
-        for name, parameter in self.parameters.items():
-            if not isinstance(parameter, Fixed):
-                rows[:, self._slices[name]] = parameter.from_uniform(uniform[:, self._slices[name]])
+        if self._block is not None:
+            rows[:, self._block.columns] = self._block.canonical(uniform[:, self._block.columns])
+        for part, parameter in self._others:
+            rows[:, part] = parameter.from_uniform(uniform[:, part])
         return self._neutralise(rows)
 
     def values(self, X: Array) -> dict[str, Array]:

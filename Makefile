@@ -1,0 +1,49 @@
+# Two commands set up a fresh machine that has Python 3.11 or newer: `make run` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+OUT ?= bench-results
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
+.PHONY: run test test-slow check bench-ask bench-overhead bench-engineering bench-quality clean
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,test]'
+	touch $(READY)
+
+run: $(READY)  ## install, run the engineering benchmark in a few minutes, write a report
+	$(BIN)/bbopt bench engineering --strategy gp --strategy random --budget 60 --seeds 3 --out $(OUT)/engineering
+	$(BIN)/bbopt report $(OUT)/engineering
+
+test: $(READY)  ## the default test suite, at most 10 minutes on 2 cores
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: $(READY)  ## statistics over many seeds and long searches
+	$(BIN)/python -m pytest -q -n 2 --slow
+
+check: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-ask: $(READY)  ## CPU seconds per ask, beside BoTorch's own fit and optimisation in the same run
+	$(BIN)/python -m bbopt.bench_ask
+
+bench-overhead: $(READY)  ## microseconds per ask and tell without a model
+	$(BIN)/python -m bbopt.bench_overhead
+
+bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
+	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full
+	$(BIN)/bbopt report $(OUT)/engineering-full
+
+bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds (resumable)
+	$(BIN)/bbopt bench branin --strategy gp --budget 25 --seeds 20 --initial 6 --out $(OUT)/branin
+	$(BIN)/bbopt report $(OUT)/branin
+	$(BIN)/bbopt bench hartmann6 --strategy gp --budget 100 --seeds 30 --initial 14 --out $(OUT)/hartmann6
+	$(BIN)/bbopt report $(OUT)/hartmann6
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
