@@ -28,6 +28,7 @@ from bbopt.errors import UsageError
 if TYPE_CHECKING:
     from .problem import Optimum, Problem
 
+__bbopt__ = True  # tells a folder of the same name apart, see bbopt.neighbours
 __all__ = ["Optimum", "Problem", "get", "names", "suites"]
 
 _VARIED = {  # function: module, of the problems whose form in the benchmark's public code differs from the literature's
@@ -140,7 +141,11 @@ def get(name: str) -> Problem:
         problem = _synthetic(name)
     if problem is None or problem.name != name:
         near = difflib.get_close_matches(name, names(), n=4, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names())}."
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"the suites are {', '.join(_SUITES)}; names(suite) lists one."
+        )
         raise UsageError(f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3")
     return replace(problem, suites=tuple(suite for suite, listed in _SUITES.items() if name in listed))
 

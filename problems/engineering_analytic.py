@@ -6,7 +6,7 @@ Engineering Problems", arXiv 2404.04495, took them from the papers named beside 
 
 from __future__ import annotations
 
-from math import asin, cos, pi, sin, sqrt
+from math import asin, cos, sin, sqrt
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from bbopt.task import Constraint, Objective, Task
 
 from .engineering_optima import OPTIMA
 from .problem import Array, Columns, Optimum, Problem
+from .synthetic import ackley
 
 _JETTON = "Jetton, Li, Hoyle (2023), IDETC"
 _GARDNER = "Gardner, Kusner, Xu, Weinberger, Cunningham (2014), Bayesian Optimization with Inequality Constraints, ICML"
@@ -115,18 +116,16 @@ def gkxwc2() -> Problem:
     )
 
 
-def _ackley(p: Columns) -> dict[str, Array]:
+def _ackley_constrained(p: Columns) -> dict[str, Array]:
     x = p["x"]
-    bowl = -20 * np.expm1(-0.2 * np.sqrt(np.mean(x**2, axis=1)))  # expm1: exactly 0 at the origin
-    f = bowl - np.e * np.expm1(np.mean(np.cos(2 * pi * x), axis=1) - 1)
-    return {"f": f, "sum": np.sum(x, axis=1), "radius": np.sqrt(np.sum(x**2, axis=1))}
+    return {"f": ackley(x), "sum": np.sum(x, axis=1), "radius": np.sqrt(np.sum(x**2, axis=1))}
 
 
 def ackley_constrained(dimension: int) -> Problem:
     """Ackley's function in [-5, 10]^d in a half-space and a ball: sum x_i <= 0 and ||x|| <= 5.
 
-    f = 20 + e - 20 exp(-0.2 sqrt(mean x_i^2)) - exp(mean cos(2 pi x_i)), optimum 0 at the origin, where the
-    first constraint is active. The comment of the benchmark's code says radius 3; its code and the source use 5.
+    The optimum is 0 at the origin, where the first constraint is active. The comment of the benchmark's code
+    says radius 3; its code and the source use 5.
     """
     return Problem(
         f"ackley_constrained_{dimension}",
@@ -135,7 +134,7 @@ def ackley_constrained(dimension: int) -> Problem:
             (Objective("f"),),
             (Constraint("sum", upper=0.0), Constraint("radius", upper=5.0)),
         ),
-        _ackley,
+        _ackley_constrained,
         Optimum(0.0, {"x": [0.0] * dimension}, "closed form: the origin"),
         _ERIKSSON,
         f"Ackley's function in {dimension} dimensions, in a half-space and a ball.",

@@ -116,14 +116,14 @@ def _column(value: Any, parameter: Parameter, where: str) -> NDArray[Any]:
         column = np.empty(1, dtype=object)
         column[0] = value
         return column
-    try:
-        numbers = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise SpaceError(f"{where}: expected a number, got {value!r}") from None
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iuf":
+        raise SpaceError(f"{where}: expected a number, got {value!r}")
     size = parameter.size or 1
     if numbers.size != size:
         raise SpaceError(f"{where}: expected {size} number{'s' * (size > 1)}, got {value!r}")
-    return numbers.reshape(1, size) if isinstance(parameter, Float | Int) and parameter.shape else numbers.reshape(1)
+    vector = isinstance(parameter, Float | Int) and parameter.shape is not None
+    return numbers.astype(float).reshape((1, size) if vector else 1)
 
 
 def form_name(name: str, form: str) -> str:

@@ -77,11 +77,12 @@ def _hartmann(x: Array, a: Array, p: Array) -> Array:
 # --- families, in any dimension --------------------------------------------------------------------------------------
 
 
-def _ackley(x: Array) -> Array:
-    """Ackley (1987), a = 20, b = 0.2, c = 2 pi, written with expm1 so that the optimum is exactly 0."""
+def ackley(x: Array) -> Array:
+    """Ackley (1987): 20 + e - 20 exp(-0.2 sqrt(mean x_i^2)) - exp(mean cos(2 pi x_i)), exactly 0 at the origin."""
     d = x.shape[1]
     bowl: Array = -20 * np.expm1(-0.2 * np.sqrt(_sum(x**2) / d))
-    return bowl - np.e * np.expm1(_sum(np.cos(2 * pi * x)) / d - 1)
+    waves: Array = -np.e * np.expm1(_sum(np.cos(2 * pi * x)) / d - 1)
+    return bowl + waves
 
 
 def _levy(x: Array) -> Array:
@@ -138,7 +139,7 @@ class Family:
 
 # Styblinski-Tang: the leftmost root of 4 x^3 - 32 x + 5, and half of x^4 - 16 x^2 + 5 x there.
 FAMILIES: Mapping[str, Family] = {
-    "ackley": Family(_ackley, -32.768, 32.768, 0.0, 0.0, 1, "Ackley (1987)"),
+    "ackley": Family(ackley, -32.768, 32.768, 0.0, 0.0, 1, "Ackley (1987)"),
     "levy": Family(_levy, -10.0, 10.0, 1.0, 0.0, 1, "Laguna, Marti (2005)"),
     "rosenbrock": Family(_rosenbrock, -5.0, 10.0, 1.0, 0.0, 2, "Rosenbrock (1960)"),
     "rastrigin": Family(_rastrigin, -5.12, 5.12, 0.0, 0.0, 1, "Rastrigin (1974)"),
@@ -206,7 +207,7 @@ class _Moved:
         x = p["x"] if self.names == ("x",) else np.stack([p[name] for name in self.names], axis=1)
         if self.seed is not None:
             turned = rotation(len(self.old), self.seed)
-            x = np.asarray(self.old) + np.sum(turned * (x - np.asarray(self.new))[:, None, :], axis=2)
+            x = np.asarray(self.old) + np.einsum("ij,kj->ki", turned, x - np.asarray(self.new))
         elif self.old != self.new:
             x = np.asarray(self.old) + (x - np.asarray(self.new))
         return {"f": self.function(x)}
