@@ -1,0 +1,97 @@
+"""Log expected improvement under constraints, noise and pending points, in one formula.
+
+    score(x) = log mean_s [ EI_s(x) prod_c P_s(g_c(x) <= limit_c) ] + log P(x can be evaluated)
+
+s runs over joint draws of the objective and the constraints at the points whose exact values are not known: noisy
+ones and pending ones. Every EI_s is that of the model given draw s, against the best point that is feasible in draw s
+(Letham, Karrer, Ottoni, Bakshy 2019, "Constrained Bayesian Optimization with Noisy Experiments", arXiv 1706.07094,
+equation 8). With exact values and nothing pending there is one draw, the data, and this is log EI times the
+probability of feasibility (Gardner et al., ICML 2014) to the last bit. A draw in which no point is feasible counts
+only the probability of feasibility, in units of improvement that any feasible point would bring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bbopt.acquisition.logei import log_expected_improvement, log_probability_below
+from surrogates.predictor import Predictor
+
+Array = NDArray[np.float64]
+SMALLEST_SD = 1e-7  # of any output, in units of its standardised values
+
+
+@dataclass(frozen=True)
+class ConstrainedLogEI:
+    """The score as a function of points.
+
+    predictor: output 0 is the objective (minimised), the rest are constraints; S vectors of base values each.
+    best: (S,) lowest objective value among the feasible base points of each draw, NaN where there is none.
+    limits: (c,) a constraint holds at or below its limit. reward: log improvement credited where best is NaN.
+    evaluable: a model whose only output is above 0 where points cannot be evaluated, or None.
+    """
+
+    predictor: Predictor
+    best: Array
+    limits: Array
+    evaluable: Predictor | None = None
+    reward: float = 0.0
+
+    def value(self, X: Array) -> Array:
+        """(q,) scores of (q, d) points."""
+        return self._evaluate(X, False)[0]
+
+    def value_and_gradient(self, X: Array) -> tuple[Array, Array]:
+        """(q,) scores and (q, d) gradients; zero for category columns."""
+        return self._evaluate(X, True)
+
+    def _evaluate(self, X: Array, with_gradient: bool) -> tuple[Array, Array]:
+        moments = self.predictor.forward(X)
+        mean = moments.mean
+        sd = np.sqrt(np.maximum(moments.variance, SMALLEST_SD**2))[:, :, None]
+        draws = len(self.best)
+        seen = ~np.isnan(self.best)
+        by_mean, by_sd = np.zeros((*mean.shape[:2], draws)), np.zeros((*mean.shape[:2], draws))
+        scores = np.full((mean.shape[1], draws), self.reward)
+        if seen.any():
+            gain = log_expected_improvement(mean[0][:, _of(mean, seen)], sd[0], self.best[seen])
+            scores[:, seen], by_mean[0][:, seen], by_sd[0][:, seen] = gain
+        if len(self.limits):
+            value, d_mean, d_sd = log_probability_below(mean[1:], sd[1:], self.limits[:, None, None])
+            scores += value.sum(axis=0)
+            by_mean[1:], by_sd[1:] = d_mean, d_sd
+        top = scores.max(axis=1, keepdims=True)
+        shares = np.exp(scores - top)
+        total = shares.sum(axis=1, keepdims=True)
+        value = top[:, 0] + np.log(total[:, 0] / draws)
+        gradient = np.zeros_like(X)
+        if with_gradient:
+            shares /= total
+            floored = moments.variance <= SMALLEST_SD**2
+            by_variance = (by_sd * shares).sum(axis=2) / (2.0 * sd[:, :, 0])
+            by_variance[floored] = 0.0
+            weights = by_mean * shares
+            if mean.shape[2] == 1:
+                weights = weights.sum(axis=2, keepdims=True)
+            gradient = self.predictor.backward(moments, weights, by_variance)
+        if self.evaluable is not None:
+            chance, slope = log_evaluable(self.evaluable, X, with_gradient)
+            value, gradient = value + chance, gradient + slope
+        return value, gradient
+
+
+def log_evaluable(model: Predictor, X: Array, with_gradient: bool) -> tuple[Array, Array]:
+    """(q,) log probabilities that the only output of `model` is at most 0, and their (q, d) gradients (or zeros)."""
+    moments = model.forward(X)
+    sd = np.sqrt(np.maximum(moments.variance[0], SMALLEST_SD**2))
+    value, by_mean, by_sd = log_probability_below(moments.mean[0, :, 0], sd, 0.0)
+    if not with_gradient:
+        return value, np.zeros_like(X)
+    return value, model.backward(moments, by_mean[None, :, None], (by_sd / (2.0 * sd))[None])
+
+
+def _of(mean: Array, seen: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
+    return slice(None) if mean.shape[2] == 1 else seen

@@ -1,0 +1,60 @@
+"""What a model must know about the columns of its inputs: which are numbers and which are categories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A plain description of the d input columns of a surrogate.
+
+    kind: per column "float", "int", "ordered" (all three are numbers) or "category" (an index without order).
+    levels: number of distinct values of the column, 0 for a continuous one.
+    group: index of the parameter that the column belongs to.
+
+    >>> inputs = Inputs(kind=("float", "category"), levels=(0, 3), group=(0, 1))
+    >>> inputs.features(np.array([[0.5, 2.0]]))
+    array([[0.5, 0. , 0. , 1. ]])
+    >>> inputs.owner
+    array([0, 1, 1, 1])
+    """
+
+    kind: tuple[str, ...]
+    levels: tuple[int, ...]
+    group: tuple[int, ...]
+
+    @classmethod
+    def continuous(cls, dimension: int) -> Inputs:
+        """Describe `dimension` continuous columns, each a parameter of its own."""
+        return cls(("float",) * dimension, (0,) * dimension, tuple(range(dimension)))
+
+    @property
+    def dimension(self) -> int:
+        """Number of columns d."""
+        return len(self.kind)
+
+    @property
+    def owner(self) -> NDArray[np.intp]:
+        """(p,) the column that each feature of `features` comes from."""
+        widths = [n if kind == "category" else 1 for kind, n in zip(self.kind, self.levels, strict=True)]
+        return np.repeat(np.arange(len(widths)), widths)
+
+    def features(self, X: Array) -> Array:
+        """Map (n, d) encoded rows to (n, p) features whose squared distances are those of the kernel.
+
+        A number is its own feature; a category becomes one indicator per level, so that two different categories
+        are 2 apart, whichever they are: exp(-2 / (2 l^2)) = exp(-1 / l^2), a Hamming-type kernel.
+        """
+        if "category" not in self.kind:
+            return np.asarray(X, dtype=float)
+        parts = [
+            (X[:, j, None] == np.arange(self.levels[j])).astype(float) if kind == "category" else X[:, j, None]
+            for j, kind in enumerate(self.kind)
+        ]
+        return np.concatenate(parts, axis=1)

@@ -1,0 +1,149 @@
+"""Means and variances of several Gaussian process outputs at once, and the way back for gradients.
+
+Every output has its own correlation matrix over the same N base points. An output may hold S vectors of base values
+instead of one (draws of noisy or pending values): its variance does not depend on them, so S means cost little more
+than one. `forward` gives means and variances of q points; `backward` turns derivatives of any function of those into a
+gradient in x, without a derivative array of shape (q, N, d) ever being made. Computation is in blocks of BLAS calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogates.columns import Inputs
+from surrogates.kernels import Kernel, correlation_and_slope
+
+Array = NDArray[np.float64]
+FLOOR = 1e-14  # smallest share of the prior variance that a posterior variance may have
+
+
+@dataclass(frozen=True)
+class Moments:
+    """mean (m, q, S) and variance (m, q) of m outputs at q points, with what `backward` needs."""
+
+    mean: Array
+    variance: Array
+    points: Array  # (q, p) features
+    slope: Array  # (m, q, N) the g of surrogates.kernels
+    half: Array  # (m, N, q) inverse factor times correlation
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """m outputs over N base points.
+
+    lengthscales: (m, d); scale: (m,) prior variances; mean: (m,) prior means; inverse: (m, N, N) inverses of the lower
+    Cholesky factors of the correlation matrices (noise included); weights: (m, N, S) = K^-1 (values - mean).
+    """
+
+    inputs: Inputs
+    kernel: Kernel
+    X: Array
+    lengthscales: Array
+    scale: Array
+    mean: Array
+    inverse: Array
+    weights: Array
+
+    @cached_property
+    def _owner(self) -> NDArray[np.intp]:
+        return self.inputs.owner
+
+    @cached_property
+    def _features(self) -> Array:
+        return self.inputs.features(self.X)
+
+    @cached_property
+    def _rates(self) -> Array:
+        return np.asarray(1.0 / self.lengthscales[:, self._owner])
+
+    @cached_property
+    def _scaled(self) -> Array:
+        return np.asarray(self._features[None] * self._rates[:, None, :])
+
+    @cached_property
+    def _norms(self) -> Array:
+        return np.asarray((self._scaled**2).sum(axis=-1))
+
+    @cached_property
+    def _numbers(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Columns that are numbers, and the one feature of each."""
+        columns = np.array([j for j, kind in enumerate(self.inputs.kind) if kind != "category"], dtype=np.intp)
+        return columns, np.flatnonzero(np.isin(self._owner, columns))
+
+    def correlations(self, features: Array) -> tuple[Array, Array]:
+        """k and g, each (m, q, N), between q feature rows and the base points."""
+        scaled = features[None] * self._rates[:, None, :]
+        r2 = np.matmul(scaled, self._scaled.transpose(0, 2, 1))
+        r2 *= -2.0
+        r2 += (scaled**2).sum(axis=-1)[:, :, None]
+        r2 += self._norms[:, None, :]
+        np.maximum(r2, 0.0, out=r2)
+        return correlation_and_slope(self.kernel, r2)
+
+    def forward(self, X: Array) -> Moments:
+        """Moments at (q, d) points. Variances are those of the noise-free function."""
+        points = self.inputs.features(X)
+        k, g = self.correlations(points)
+        mean = np.matmul(k, self.weights) + self.mean[:, None, None]
+        half = np.matmul(self.inverse, k.transpose(0, 2, 1))
+        share = 1.0 - np.einsum("mnq,mnq->mq", half, half)
+        return Moments(mean, self.scale[:, None] * np.maximum(share, FLOOR), points, g, half)
+
+    def backward(self, moments: Moments, by_mean: Array, by_variance: Array) -> Array:
+        """(q, d) gradient in x of a function whose derivatives in the means (m, q, S) and variances (m, q) are given.
+
+        Category columns get a zero.
+        """
+        solved = np.matmul(self.inverse.transpose(0, 2, 1), moments.half)  # (m, N, q)
+        weight = np.matmul(by_mean, self.weights.transpose(0, 2, 1))
+        weight -= 2.0 * (self.scale[:, None] * by_variance)[:, :, None] * solved.transpose(0, 2, 1)
+        weight *= moments.slope
+        pulled = np.matmul(weight, self._features)  # (m, q, p)
+        per_feature = (self._rates**2)[:, None, :] * (pulled - moments.points[None] * weight.sum(axis=-1)[:, :, None])
+        return self._in_columns(per_feature.sum(axis=0))
+
+    def slopes(self, moments: Moments) -> tuple[Array, Array]:
+        """(m, q, d) gradients in x of every output's mean (averaged over the S vectors) and of its variance."""
+        solved = np.matmul(self.inverse.transpose(0, 2, 1), moments.half).transpose(0, 2, 1)  # (m, q, N)
+        weight = np.stack(
+            [
+                np.broadcast_to(self.weights.mean(axis=2)[:, None, :], solved.shape) * moments.slope,
+                -2.0 * self.scale[:, None, None] * solved * moments.slope,
+            ]
+        )
+        pulled = np.matmul(weight, self._features)
+        pulled -= moments.points * weight.sum(axis=-1)[..., None]
+        both = self._in_columns(pulled * (self._rates**2)[:, None, :])
+        return both[0], both[1]
+
+    def _in_columns(self, by_feature: Array) -> Array:
+        """Derivatives in the features (..., p) as derivatives in the columns (..., d)."""
+        columns, features = self._numbers
+        if len(columns) == self.inputs.dimension:
+            return by_feature
+        gradient = np.zeros((*by_feature.shape[:-1], self.inputs.dimension))
+        gradient[..., columns] = by_feature[..., features]
+        return gradient
+
+    def covariance(self, A: Array, B: Array | None = None) -> Array:
+        """(m, a, b) posterior covariances of the noise-free functions between the rows of A and B (default A)."""
+        left = self.inputs.features(A)
+        right = left if B is None else self.inputs.features(B)
+        half_left = np.matmul(self.inverse, self.correlations(left)[0].transpose(0, 2, 1))
+        half_right = half_left if B is None else np.matmul(self.inverse, self.correlations(right)[0].transpose(0, 2, 1))
+        prior = prior_correlation(self.kernel, left, right, self._rates)
+        return np.asarray(self.scale[:, None, None] * (prior - np.matmul(half_left.transpose(0, 2, 1), half_right)))
+
+
+def prior_correlation(kernel: Kernel, A: Array, B: Array, rates: Array) -> Array:
+    """(m, a, b) correlations between feature rows A (a, p) and B (b, p) for inverse lengthscales (m, p)."""
+    left = A[None] * rates[:, None, :]
+    right = B[None] * rates[:, None, :]
+    r2 = (left**2).sum(axis=-1)[:, :, None] + (right**2).sum(axis=-1)[:, None, :]
+    r2 -= 2.0 * np.matmul(left, right.transpose(0, 2, 1))
+    return correlation_and_slope(kernel, np.maximum(r2, 0.0))[0]
