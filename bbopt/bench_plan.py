@@ -29,7 +29,7 @@ SETTINGS = ("suite", "initial", "initial_design")
 PACKAGES = ("bbopt", "numpy", "scipy", "torch", "gpytorch", "botorch")
 
 
-class BenchDiffers(UsageError):
+class BenchDiffers(UsageError):  # noqa: N818  named for what happened, as all errors of bbopt
     """The folder holds a benchmark with another definition; the message shows the difference."""
 
 
@@ -66,7 +66,7 @@ class Plan:
         for what, values in (("problem", self.problems), ("strategy", tuple(self.strategies)), ("seed", self.seeds)):
             if not values:
                 raise UsageError(f"bench: expected at least one {what}, got none")
-            twice = [value for value in values if values.count(value) > 1]  # type: ignore[arg-type]
+            twice = [value for value in values if values.count(value) > 1]
             if twice:
                 raise UsageError(f"bench: expected every {what} once, got {twice[0]!r} twice")
         for name in (*self.problems, *self.strategies):
@@ -76,7 +76,7 @@ class Plan:
                 )
         if any(seed < 0 for seed in self.seeds):
             raise UsageError(f"bench: expected seeds >= 0, got {min(self.seeds)}")
-        if self.budget < 1 or not 0 <= self.initial:
+        if self.budget < 1 or self.initial < 0:
             raise UsageError(f"bench: expected budget >= 1 and initial >= 0, got {self.budget} and {self.initial}")
 
     def jobs(self) -> list[Job]:
@@ -138,15 +138,12 @@ def join(found: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for key in ("name", "class"):
-        if there.get(key) != here.get(key):
-            lines.append(f"{key} {there.get(key)} there, {here.get(key)} here")
-    old, new = there.get("options", {}), here.get("options", {})
-    for field in sorted({*old, *new}):
-        if old.get(field, "absent") != new.get(field, "absent"):
-            lines.append(f"{field} {old.get(field, 'absent')!r} there, {new.get(field, 'absent')!r} here")
-    return lines
+    def flat(strategy: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: strategy[key] for key in ("name", "class") if key in strategy} | dict(strategy.get("options", {}))
+
+    old, new = flat(there), flat(here)
+    changed = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
+    return [f"{key} {old.get(key, 'absent')!r} there, {new.get(key, 'absent')!r} here" for key in changed]
 
 
 def versions() -> dict[str, str]:

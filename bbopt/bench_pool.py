@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from bbopt.bench_plan import Job
 from bbopt.bench_run import Finished, run_job
@@ -100,6 +101,12 @@ def folder_lock(folder: Path, patience: float = 30.0) -> Iterator[None]:
         yield
 
 
+def _follow(parent: BaseProcess) -> None:
+    """End this process when its parent has ended, however that came about."""
+    parent.join()
+    os._exit(1)
+
+
 def work(connection: Connection, folder: str) -> None:
     """The life of a worker process."""
     import fcntl
@@ -107,7 +114,7 @@ def work(connection: Connection, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     with (Path(folder) / LOCK).open("r+b") as lock, (Path(folder) / LOG).open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -148,7 +155,7 @@ class Pool:
         self._workers: dict[Connection, SpawnProcess] = {}
         self._busy: dict[Connection, Job] = {}
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bbopt.report.theme import number
+
 __all__ = ["Bench", "Limit", "Parameter", "ProblemFacts", "Run"]
 
 Floats = NDArray[np.float64]
@@ -45,9 +47,10 @@ class Limit:
     @property
     def text(self) -> str:
         """The limit as a reader wants it."""
-        if self.lower is not None and self.upper is not None:
-            return f"{self.lower:g} … {self.upper:g}"
-        return f"≥ {self.lower:g}" if self.lower is not None else f"≤ {self.upper:g}" if self.upper is not None else ""
+        low, high = (None if limit is None else number(limit, 7) for limit in (self.lower, self.upper))
+        if low is not None and high is not None:
+            return f"{low} … {high}"
+        return f"≥ {low}" if low is not None else f"≤ {high}" if high is not None else ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class ProblemFacts:
     optimum_params: Mapping[str, Any] | None = None
     optimum_constraints: Mapping[str, float] | None = None
     dimension: int = 0
+    docs: str = ""
     source: str = ""
 
     @property

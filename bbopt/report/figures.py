@@ -108,7 +108,8 @@ def gap_panel(axes: Axes, view: ProblemView, summary: Summary, chosen: Looks) ->
         _steps(axes, chosen[name], middle, first, third, ceiling)
     axes.set_yscale("log")
     axes.set_ylim(10.0**bottom, 10.0**top)
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    narrow = top - bottom < 2.2  # decades
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8 if narrow else 6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     if low <= floor * 1.0001:

@@ -129,7 +129,8 @@ def problem_facts(name: str) -> ProblemFacts:
         optimum_params=optimum.params,
         optimum_constraints={item.name: reached[item.name] for item in task.constraints} if reached else None,
         dimension=space.dimension,
-        source=f"{problem.docs} {problem.source}".strip(),
+        docs=problem.docs,
+        source=problem.source,
     )
 
 

@@ -35,7 +35,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
-        return "" if value != value else repr(float(value))
+        return "" if np.isnan(value) else repr(float(value))
     return value
 
 

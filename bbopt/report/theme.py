@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from math import isnan
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ class Look:
     marker: str
 
     @property
-    def linestyle(self) -> str | tuple[float, tuple[float, ...]]:
+    def linestyle(self) -> Literal["-"] | tuple[float, tuple[float, ...]]:
         """The dashes in Matplotlib's words."""
         return (0.0, self.dashes) if self.dashes else "-"
 
@@ -88,7 +89,7 @@ def drawing() -> Iterator[None]:
     """Matplotlib's settings for our figures; the user's come back afterwards."""
     import matplotlib
 
-    settings = {
+    settings: dict[str, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib and has all the signs
         "font.size": 9.0,
@@ -112,7 +113,7 @@ def drawing() -> Iterator[None]:
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the report does not depend on a matplotlibrc
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update(settings)  # type: ignore[arg-type]  # its keys are literals
         yield
 
 
@@ -137,7 +138,7 @@ def number(value: float, digits: int = 4) -> str:
     >>> number(63108.74799), number(0.0126652), number(-2.0), number(float("inf")), number(1.5e-7)
     ('63\\u2009109', '0.01267', '−2', '∞', '1.5·10⁻⁷')
     """
-    if value != value:
+    if isnan(value):
         return "–"
     if value in (float("inf"), float("-inf")):
         return "∞" if value > 0 else "−∞"
@@ -182,7 +183,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->|<style.*?</style>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)

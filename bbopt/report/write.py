@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bbopt.report import figures, tables
@@ -15,7 +15,7 @@ from bbopt.report.theme import Look, drawing, looks, png_bytes
 
 __all__ = ["write_bench", "write_report"]
 
-_CSV: dict[str, tuple[Callable[[Summary], object], str]] = {
+_CSV: dict[str, tuple[Callable[[Summary], Iterable[tables.Row]], str]] = {
     "trials.csv": (tables.trial_rows, "every evaluation, one per row"),
     "runs.csv": (tables.run_rows, "every run of the plan, one per row"),
     "summary.csv": (tables.summary_rows, "quartiles over the seeds, per problem and strategy"),
@@ -44,9 +44,9 @@ def write_bench(bench: Bench, out: Path, floor: float = FLOOR) -> Path:
     chosen = looks(bench.strategies)
     files = []
     for name, (rows, text) in _CSV.items():
-        content = tables.csv_text(list(rows(summary)))  # type: ignore[call-overload]
-        if content:
-            _replace(out / name, content.encode())
+        lines = tables.csv_text(list(rows(summary)))
+        if lines:
+            _replace(out / name, lines.encode())
             files.append((name, text))
     for name, content, text in _images(summary, chosen):
         _replace(out / name, content)
