@@ -43,7 +43,6 @@ __all__ = sorted([*_HOME, "problems"])
 
 if TYPE_CHECKING:
     import problems as problems
-
     from bbopt.errors import AlreadyTold as AlreadyTold
     from bbopt.errors import BboptError as BboptError
     from bbopt.errors import Exhausted as Exhausted

@@ -118,7 +118,9 @@ def honest_rows(task: Task, query: Query, request: Request, key: Key, book: Book
     space = task.space
     if isinstance(query.X, CoordinateRows):
         if space.conditional or task.where:
-            raise NotHandled("lazy query rows need a space without `when=` and a task without `where=`: ask dense rows instead")
+            raise NotHandled(
+                "lazy query rows need a space without `when=` and a task without `where=`: ask dense rows instead"
+            )
         return query.X.canonical(space)
     held = request.held
     X = np.array(query.X)
@@ -181,5 +183,3 @@ def _fresh(
                 found.setdefault(name, row)
     rows = list(found.values())[:n]
     return np.array(rows) if rows else np.zeros((0, task.space.dimension))
-
-

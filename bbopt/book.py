@@ -149,7 +149,8 @@ class Book:
             std[:, m:] = record.std[rows][:, self._metric]
         cost = np.full(k, np.nan) if record.cost is None else record.cost[rows]
         status = tuple(
-            "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost" for code in record.status[rows].tolist()
+            "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost"
+            for code in record.status[rows].tolist()
         )
         return Values(Y, G, std, cost, status, rows)
 

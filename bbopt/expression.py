@@ -99,7 +99,9 @@ class Expression:
                 f"the condition {text!r} is a value, not a comparison; write for example {text.strip() + ' <= 0'!r}"
             )
         if not names:
-            raise ExpressionError(f"the condition {text!r} names no parameter of the space ({', '.join(sorted(known))})")
+            raise ExpressionError(
+                f"the condition {text!r} names no parameter of the space ({', '.join(sorted(known))})"
+            )
         return Expression(text.strip(), tree, frozenset(names))
 
     def holds(self, columns: Mapping[str, Array], rows: int) -> Array:
@@ -140,19 +142,19 @@ def _check(node: ast.AST, text: str, known: Collection[str], names: set[str]) ->
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
             _check(operand, text, known, names)
         case ast.BoolOp(values=values):
-            for value in values:
-                if not isinstance(value, ast.Compare | ast.BoolOp | ast.UnaryOp):
-                    raise refuse(f"{ast.unparse(value)!r} as a truth value")
-                _check(value, text, known, names)
+            for part in values:
+                if not isinstance(part, ast.Compare | ast.BoolOp | ast.UnaryOp):
+                    raise refuse(f"{ast.unparse(part)!r} as a truth value")
+                _check(part, text, known, names)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             _check(left, text, known, names)
-            for op, right in zip(ops, comparators, strict=True):
-                if isinstance(op, ast.Is | ast.IsNot):
+            for relation, right in zip(ops, comparators, strict=True):
+                if isinstance(relation, ast.Is | ast.IsNot):
                     raise refuse("'is'")
-                if isinstance(op, ast.In | ast.NotIn) and not isinstance(right, ast.List | ast.Tuple | ast.Set):
+                if isinstance(relation, ast.In | ast.NotIn) and not isinstance(right, ast.List | ast.Tuple | ast.Set):
                     raise refuse("'in' without a list")
-                for part in right.elts if isinstance(right, ast.List | ast.Tuple | ast.Set) else [right]:
-                    _check(part, text, known, names)
+                for member in right.elts if isinstance(right, ast.List | ast.Tuple | ast.Set) else [right]:
+                    _check(member, text, known, names)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS and args:
             for argument in args:
                 _check(argument, text, known, names)
@@ -192,7 +194,7 @@ def _same(a: Any, b: Any) -> Any:
         size = np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-300)
         return np.abs(a - b) <= EQUAL_TOLERANCE * size
     one, two = np.broadcast_arrays(a.astype(object), b.astype(object))
-    equal = [type(p) is type(q) and p == q or _is_number(p) and _is_number(q) and p == q
+    equal = [(type(p) is type(q) and p == q) or (_is_number(p) and _is_number(q) and p == q)
              for p, q in zip(one.ravel(), two.ravel(), strict=True)]  # fmt: skip
     return np.array(equal, bool).reshape(one.shape)
 
@@ -234,9 +236,9 @@ def _truth(node: ast.expr, columns: Mapping[str, Array]) -> Any:
                 if right is not comparators[-1]:
                     left = _value(right, columns)
             return result
-        case ast.BoolOp(op=op, values=values):
+        case ast.BoolOp(op=joint, values=values):
             parts = [_truth(value, columns) for value in values]
-            return _reduce(np.logical_and if isinstance(op, ast.And) else np.logical_or, tuple(parts) + (parts[0],))
+            return _reduce(np.logical_and if isinstance(joint, ast.And) else np.logical_or, tuple(parts) + (parts[0],))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return np.logical_not(_truth(operand, columns))
         case _:
@@ -248,17 +250,19 @@ def _violation(node: ast.expr, columns: Mapping[str, Array], wanted: bool) -> An
     match node:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return _violation(operand, columns, not wanted)
-        case ast.BoolOp(op=op, values=values):
+        case ast.BoolOp(op=joint, values=values):
             parts = [np.asarray(_violation(value, columns, wanted), float) for value in values]
-            joined = isinstance(op, ast.And) == wanted
-            return _reduce(np.add if joined else np.minimum, tuple(parts) + ((np.zeros(()),) if joined else (parts[0],)))
+            joined = isinstance(joint, ast.And) == wanted
+            return _reduce(
+                np.add if joined else np.minimum, tuple(parts) + ((np.zeros(()),) if joined else (parts[0],))
+            )
         case ast.Compare(left=first, ops=ops, comparators=comparators):
             parts = []
             left = _value(first, columns)
-            for op, right in zip(ops, comparators, strict=True):
-                truth = np.asarray(_compare(op, left, right, columns), bool)
+            for relation, right in zip(ops, comparators, strict=True):
+                truth: Array = np.asarray(_compare(relation, left, right, columns), bool)
                 failed = truth != wanted
-                b = None if isinstance(op, ast.In | ast.NotIn) else _value(right, columns)
+                b = None if isinstance(relation, ast.In | ast.NotIn) else _value(right, columns)
                 parts.append(np.where(failed, _distance(left, b), 0.0))
                 left = b
             joined = wanted

@@ -145,7 +145,9 @@ class Query:
         digest = hashlib.sha256()
         for key, value in rows_to_plain(self.X).items():
             digest.update(key.encode())
-            digest.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else str(value).encode())
+            digest.update(
+                np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+            )
         return digest.hexdigest()[:24]
 
 
@@ -196,7 +198,9 @@ class Values:
         k = len(self.Y)
         for name, shape in (("G", (k,)), ("std", (k,)), ("cost", (k,)), ("rows", (k,))):
             if np.shape(getattr(self, name))[:1] != shape:
-                raise ValueRefused(f"Values: expected {k} rows in {name} as in Y, got shape {np.shape(getattr(self, name))}")
+                raise ValueRefused(
+                    f"Values: expected {k} rows in {name} as in Y, got shape {np.shape(getattr(self, name))}"
+                )
         if len(self.status) != k or not set(self.status) <= set(STATUSES):
             raise ValueRefused(f"Values: expected {k} of {', '.join(STATUSES)} as status, got {self.status!r}")
 
@@ -257,7 +261,9 @@ def pool(rankings: tuple[Ranking, ...], rows: int) -> Ranking:
         return Ranking(verdict=max(sorted(set(map(str, verdicts))), key=lambda v: verdicts.count(v)))  # type: ignore[arg-type]
     total = np.sum([ranking.scores(rows) for ranking in ordered], axis=0)
     seen = sorted({row for ranking in ordered for group in ranking.groups for row in group})
-    groups = tuple(tuple(row for row in seen if total[row] == score) for score in sorted(set(total[seen]), reverse=True))
+    groups = tuple(
+        tuple(row for row in seen if total[row] == score) for score in sorted(set(total[seen]), reverse=True)
+    )
     return Ranking(groups, tuple(row for row in range(rows) if row not in seen))
 
 

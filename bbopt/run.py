@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from bbopt.errors import Exhausted, UsageError, Waiting
 from bbopt.evaluate import Evaluator, Function, Impossible, InProcess, Outcome
@@ -148,7 +147,11 @@ def _shown(progress: bool, task: Task, budget: int, answered: int) -> Iterator[C
 
         def show(answered: int, opt: Optimizer) -> None:
             best = opt.best() if task.m == 1 else None
-            text = "nothing feasible yet" if best is None or best.values is None else f"best {next(iter(best.values.values())):.6g}"
+            text = (
+                "nothing feasible yet"
+                if best is None or best.values is None
+                else f"best {next(iter(best.values.values())):.6g}"
+            )
             bar.update(line, completed=answered, best=text)
 
         yield show

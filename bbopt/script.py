@@ -81,7 +81,11 @@ class _Live:
         """Whether it stands at a beginning of this history: the very same reply objects."""
         same = self.origin[0] == script and self.origin[1] is task and self.origin[2] == state.seed
         mine = len(self.replies)
-        return same and mine <= len(state.replies) and all(a is b for a, b in zip(self.replies, state.replies, strict=False))
+        return (
+            same
+            and mine <= len(state.replies)
+            and all(a is b for a, b in zip(self.replies, state.replies, strict=False))
+        )
 
     def feed(self, entry: tuple[int, int, str, Reply]) -> None:
         self.replies.append(entry)

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.axis import LinearBlock
 from bbopt.errors import SpaceError
 from bbopt.expression import Expression
-from bbopt.parameters import Categorical, Fixed, Float, Int, LinearBlock, Parameter
+from bbopt.parameters import Categorical, Fixed, Float, Int, Parameter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,10 +73,14 @@ class Space:
             self._slices[name] = slice(start, start + parameter.size)
             start += parameter.size
         self.dimension: int = start
-        linear = [(self._slices[name], p) for name, p in given.items() if LinearBlock.takes(p)]
-        self._block = LinearBlock(linear) if linear else None
-        self._others = [(self._slices[name], p) for name, p in given.items()
-                        if not isinstance(p, Fixed) and not LinearBlock.takes(p)]  # fmt: skip
+        self._linear = {name for name, p in given.items() if isinstance(p, Float) and p.axis.linear}
+        parts = [(self._slices[name], p.axis) for name, p in given.items() if isinstance(p, Float) and p.axis.linear]
+        self._block = LinearBlock([part for part, _ in parts], [axis for _, axis in parts]) if parts else None
+        self._others = [
+            (self._slices[name], p)
+            for name, p in given.items()
+            if name not in self._linear and not isinstance(p, Fixed)
+        ]
         self._conditions = self._read_conditions()
 
     # -- what is in it -------------------------------------------------------------------------------------------------
@@ -191,7 +196,7 @@ class Space:
             part = self._slices[name]
             if isinstance(parameter, Fixed):
                 point[name] = parameter.value
-            elif not LinearBlock.takes(parameter):
+            elif name not in self._linear:
                 point[name] = parameter.decode(row[part])
             elif isinstance(parameter, Float) and parameter.shape:
                 point[name] = linear[part].reshape(parameter.shape)
@@ -265,7 +270,9 @@ class Space:
         while waiting:
             ready = [name for name, rule in waiting.items() if not rule.names & set(waiting)]
             if not ready:
-                raise SpaceError(f"when: the conditions of {', '.join(sorted(waiting))} depend on each other in a circle")
+                raise SpaceError(
+                    f"when: the conditions of {', '.join(sorted(waiting))} depend on each other in a circle"
+                )
             for name in ready:
                 ordered[name] = waiting.pop(name)
         return ordered

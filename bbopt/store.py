@@ -172,7 +172,9 @@ class SQLiteStore:
         self.path = Path(path)
         self._mutex = threading.RLock()
         if not create and not self.path.exists():
-            raise StoreMissing(f"expected a store at {self.path}, there is no such file; check the path, or create a study first")
+            raise StoreMissing(
+                f"expected a store at {self.path}, there is no such file; check the path, or create a study first"
+            )
         if not self.path.parent.is_dir():
             raise StoreMissing(f"expected a folder at {self.path.parent} to keep the store in; make it first")
         self._connect()
@@ -193,7 +195,9 @@ class SQLiteStore:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION and tables:
             connection.close()
-            raise NotAStore(f"expected a bbopt store at {self.path}, got a database of something else; choose another path")
+            raise NotAStore(
+                f"expected a bbopt store at {self.path}, got a database of something else; choose another path"
+            )
         if version > VERSION:
             connection.close()
             raise StoreTooNew(
@@ -249,7 +253,9 @@ class SQLiteStore:
         if name not in self._ids:
             row = self._connection.execute("SELECT id FROM study WHERE name = ?", (name,)).fetchone()
             if row is None:
-                raise StudyMissing(f"expected a study {name!r} in {self.path}; it has {', '.join(self.studies()) or 'none'}")
+                raise StudyMissing(
+                    f"expected a study {name!r} in {self.path}; it has {', '.join(self.studies()) or 'none'}"
+                )
             self._ids[name] = row[0]
         return self._ids[name]
 

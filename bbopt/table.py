@@ -98,5 +98,9 @@ def check(strategy: Strategy, task: Task) -> None:
     if missing:
         what = ", ".join(ABILITIES[name] for name in missing)
         others = having(*task.needs())
-        hint = f"strategies that handle this task: {', '.join(others)}" if others else "no built-in strategy handles all of it"
+        hint = (
+            f"strategies that handle this task: {', '.join(others)}"
+            if others
+            else "no built-in strategy handles all of it"
+        )
         raise NotHandled(f"{type(strategy).__name__} does not handle {what} ({', '.join(missing)}); {hint}")

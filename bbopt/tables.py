@@ -20,10 +20,11 @@ from bbopt.parameters import Categorical, Fixed, Float, Int, Parameter
 from bbopt.trial import Trial, jsonable
 
 if TYPE_CHECKING:
-    from bbopt.optimizer import Optimizer
+    from bbopt.study import Study
+    from bbopt.telling import Telling
 
 
-def write_csv(opt: Optimizer, path: Path) -> None:
+def write_csv(opt: Study, path: Path) -> None:
     """All trials, one line each; the file is replaced as a whole."""
     task = opt.task
     text = io.StringIO()
@@ -60,7 +61,7 @@ def _looks_like_json(text: str) -> bool:
     return True
 
 
-def read_rows(opt: Optimizer, source: Any) -> list[Trial]:
+def read_rows(opt: Telling, source: Any) -> list[Trial]:
     """Tell or add every row of a CSV file's path or of a data frame (anything with `to_dict("records")`)."""
     if isinstance(source, str | os.PathLike):
         with open(source, encoding="utf-8-sig", newline="") as file:
@@ -109,7 +110,7 @@ def _number(value: Any) -> int | None:
         raise ValueRefused(f"number: expected a trial's number, got {value!r}") from None
 
 
-def _result(opt: Optimizer, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+def _result(opt: Study, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
     def read(name: str, value: Any) -> Any:
         try:
             return float(value)
@@ -125,7 +126,7 @@ def _result(opt: Optimizer, row: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return values, std, None if _absent(row.get("cost")) else read("cost", row["cost"])
 
 
-def _point(opt: Optimizer, row: Mapping[str, Any]) -> dict[str, Any]:
+def _point(opt: Study, row: Mapping[str, Any]) -> dict[str, Any]:
     point = {}
     for name, parameter in opt.task.space.parameters.items():
         if name not in row:

@@ -31,7 +31,9 @@ def _check_noise(noise: Noise, name: str) -> None:
     if noise is None or noise == "unknown":
         return
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not (math.isfinite(noise) and noise > 0):
-        raise TaskError(f"{name}: noise is None (repeats give the same value), 'unknown' or a standard deviation; got {noise!r}")
+        raise TaskError(
+            f"{name}: noise is None (repeats give the same value), 'unknown' or a standard deviation; got {noise!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Constraint:
         _check_noise(self.noise, self.name)
         for key in ("lower", "upper", "tolerance"):
             value = getattr(self, key)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+            ):
                 raise TaskError(f"{self.name}: expected a finite number for {key}, got {value!r}")
         if self.lower is None and self.upper is None:
             raise TaskError(f"{self.name}: expected a limit, Constraint({self.name!r}, upper=...) or lower=...")
@@ -135,7 +139,7 @@ class Task:
             raise TaskError("Task: expected at least one objective, got none")
         if self.feedback not in ("values", "ranking"):
             raise TaskError(f"Task: feedback is 'values' or 'ranking', got {self.feedback!r}")
-        names = [item.name for item in (*self.objectives, *self.constraints)]
+        names = self.metrics
         for name in names:
             if names.count(name) > 1:
                 raise TaskError(f"Task: expected different names for metrics, got {name!r} twice")
@@ -156,7 +160,7 @@ class Task:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names that a result must have: objectives, then constraints."""
-        return tuple(item.name for item in (*self.objectives, *self.constraints))
+        return tuple([item.name for item in self.objectives] + [item.name for item in self.constraints])
 
     @cached_property
     def noises(self) -> tuple[Noise, ...]:
@@ -195,7 +199,8 @@ class Task:
 
     def known(self, X: Array) -> Array:
         """(n,) bool: rows that satisfy every condition of `where`. One that names an inactive parameter does not apply."""
-        return self._each_rule(X, lambda rule, values, n: ~rule.holds(values, n)).sum(axis=0) == 0
+        failed: Array = self._each_rule(X, lambda rule, values, n: ~rule.holds(values, n)).sum(axis=0)
+        return failed == 0
 
     def violation(self, X: Array) -> Array:
         """(n,) float: how far rows are from satisfying `where`; 0 where they do."""
@@ -240,7 +245,9 @@ class Task:
             given = {self.metrics[0]: told}
         elif isinstance(told, Sequence | np.ndarray) and not isinstance(told, str | bytes):
             if len(told) != len(self.metrics):
-                raise ValueRefused(f"{what}: expected {len(self.metrics)} numbers ({wanted}), got {len(told)}: {told!r}")
+                raise ValueRefused(
+                    f"{what}: expected {len(self.metrics)} numbers ({wanted}), got {len(told)}: {told!r}"
+                )
             given = dict(zip(self.metrics, told, strict=True))
         else:
             raise ValueRefused(f"{what}: expected a number or a mapping with {wanted}; got {told!r}")

@@ -1,0 +1,251 @@
+"""A study as it can be read: the log, the book it adds up to, the state of the strategy, and the trials people see."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from bbopt.book import OK, STATUS, Book, Record
+from bbopt.errors import UnknownTrial, UsageError
+from bbopt.pareto import non_dominated
+from bbopt.query import Key, Query
+from bbopt.store import Event, Store, Writer, process_name
+from bbopt.strategy import Recommends, Strategy
+from bbopt.task import Task
+from bbopt.trial import Trial
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Study:
+    """What `Optimizer` can look at: trials, the best of them, the log. `telling` and `optimizer` add writing and asking."""
+
+    def _start(
+        self,
+        store: Store,
+        name: str,
+        definition: Mapping[str, Any],
+        task: Task,
+        strategy: Strategy,
+        lease: float | None,
+        owner: str | None,
+    ) -> None:
+        self.task, self.strategy, self.name = task, strategy, name
+        self.seed: int = definition["seed"]
+        self.budget: int | None = definition["budget"]
+        self.retries: int = definition["retries"]
+        self.reason: str = definition["reason"]
+        self.owner = owner or process_name()
+        self.lease = lease
+        self._store = store
+        self._lock = threading.RLock()
+        self._clock: Callable[[], float] = time.time
+        self._asker = f"{process_name()}:{uuid.uuid4().hex[:8]}"
+        self._book = Book(task, definition["retries"], definition["quorum"], getattr(strategy, "scripted", False))
+        self._fold: tuple[int, int, Any] | None = None  # (revision, lessons taken, state)
+        self._sync()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def trial(self, number: int) -> Trial:
+        """One trial as it is now. Raises UnknownTrial."""
+        with self._lock:
+            self._sync()
+            self._find(self._number(number))
+            return self._trial(number)
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order of their numbers."""
+        with self._lock:
+            self._sync()
+            return [self._trial(number) for number in range(self._book.count)]
+
+    def open_queries(self) -> list[Query]:
+        """Queries that wait for an answer to at least one row."""
+        with self._lock:
+            self._sync()
+            return [record.query for record in self._book.open.values()]
+
+    def best(self) -> Trial | None:
+        """The told feasible trial with the best objective, or None; after rankings only, the winner of the last one.
+
+        Raises UsageError for several objectives: `front()` has the best compromises.
+        """
+        if self.task.m > 1:
+            raise UsageError(f"best: the task has {self.task.m} objectives, no single trial is best; use front()")
+        with self._lock:
+            self._sync()
+            numbers, Y = self._told()
+            if len(numbers):
+                return self._trial(int(numbers[np.argmin(Y[:, 0])]))
+            for query, _ in reversed(self._book.lessons):
+                ranking = self._book.records[query].ranking
+                if ranking is not None and ranking.groups:
+                    return self._trial(self._book.records[query].query.first + ranking.groups[0][0])
+            return None
+
+    def recommend(self) -> Trial | None:
+        """The told trial that the strategy's model believes to be best (it differs from `best` under noise), or `best()`
+        where the strategy has no opinion."""
+        with self._lock:
+            self._sync()
+            if isinstance(self.strategy, Recommends):
+                row = self.strategy.recommend(self.task, self._state())
+                number = None if row is None else self._book.seen.get(np.asarray(row, float).tobytes())
+                if number is not None:
+                    return self._trial(number)
+            return self.best()
+
+    def front(self) -> list[Trial]:
+        """The told feasible trials that no other one beats in every objective."""
+        with self._lock:
+            self._sync()
+            numbers, Y = self._told()
+            return [self._trial(int(number)) for number in numbers[non_dominated(Y)]]
+
+    def history(self, trial: Trial | int | None = None) -> list[Event]:
+        """The log: every ask, answer and correction, or those that name one trial. Bodies are plain data."""
+        with self._lock:
+            self._sync()
+            events = self._store.read(self.name, 0)
+            if trial is None:
+                return events
+            number = self._number(trial)
+            record, _ = self._find(number)
+            return [event for event in events if _names(event, number, record.query.id)]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all trials: number, status, attempt, parameters, metrics, standard errors, cost."""
+        from bbopt.tables import write_csv
+
+        write_csv(self, Path(path))
+
+    def close(self) -> None:
+        """Close the store's file. Nothing is lost without it."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Writer, list[Event]]]:
+        """A transaction with the book up to date; events appended in it are applied once it is committed."""
+        events: list[Event] = []
+        applied = self._book.position
+        with self._store.writing(self.name) as writer:
+            for event in writer.read(self._book.position):
+                self._book.apply(event)
+            applied = self._book.position
+            try:
+                yield writer, events
+            except BaseException:
+                if self._book.position != applied:
+                    self._forget()
+                raise
+        self._apply(events)
+
+    def _apply(self, events: list[Event]) -> None:
+        for event in events:
+            if event.position > self._book.position:
+                self._book.apply(event)
+
+    def _forget(self) -> None:
+        """Start the book anew: events were applied that did not get written."""
+        book = self._book
+        self._book = Book(self.task, book.retries, book.quorum, book.scripted)
+        self._fold = None
+
+    def _sync(self) -> None:
+        for event in self._store.read(self.name, self._book.position):
+            self._book.apply(event)
+
+    def _state(self) -> Any:
+        """The strategy's state: the fold of `tell` over the lessons, continued where it stopped last time."""
+        book = self._book
+        by_rows = self.strategy.learns == "rows"
+        lessons: list[Any] = book.lessons if by_rows else book.completed
+        if self._fold is None or self._fold[0] != book.revision or self._fold[1] > len(lessons):
+            self._fold = (book.revision, 0, self.strategy.init(self.task, Key(self.seed, -1)))
+        _, taken, state = self._fold
+        for lesson in lessons[taken:]:
+            query, row = lesson if by_rows else (lesson, -1)
+            record = book.records[query]
+            rows = np.arange(record.query.size) if row < 0 else np.array([row])
+            answer = record.ranking if record.ranking is not None else book.values(record, rows)
+            state = self.strategy.tell(self.task, state, record.query, answer)
+        self._fold = (book.revision, len(lessons), state)
+        return state
+
+    def _told(self) -> tuple[Array, Array]:
+        """Numbers (t,) and inside objectives (t, m) of the told feasible trials."""
+        numbers, values = [np.zeros(0, int)], [np.zeros((0, self.task.m))]
+        for record in self._book.records:
+            rows = np.flatnonzero(record.status == OK)
+            if len(rows):
+                Y, G = self._book.inside(record.metrics[rows])
+                good = (G <= 0).all(axis=1)
+                numbers.append(record.query.first + rows[good])
+                values.append(Y[good])
+        return np.concatenate(numbers), np.concatenate(values)
+
+    def _number(self, trial: Trial | int) -> int:
+        number = trial.number if isinstance(trial, Trial) else trial
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise UsageError(f"expected a Trial or its number, got {trial!r}")
+        return int(number)
+
+    def _find(self, number: int) -> tuple[Record, int]:
+        if not 0 <= number < self._book.count:
+            have = f"it has 0 to {self._book.count - 1}" if self._book.count else "it has none yet"
+            raise UnknownTrial(f"the study {self.name!r} has no trial {number}; {have}")
+        return self._book.find(number)
+
+    def _body_of(self, record: Record, row: int) -> dict[str, Any]:
+        names = self.task.metrics
+        std = {} if record.std is None else {n: float(v) for n, v in zip(names, record.std[row], strict=True) if v == v}
+        cost = None if record.cost is None or record.cost[row] != record.cost[row] else float(record.cost[row])
+        return {"values": dict(zip(names, record.metrics[row].tolist(), strict=True)), "std": std, "cost": cost}
+
+    def _trial(self, number: int) -> Trial:
+        record, row = self._book.find(number)
+        issue = record.issue_of(row)
+        code = int(record.status[row])
+        params = self.task.space.decode(record.query.X[row])
+        context = {name: params.pop(name) for name in self.task.space.roles("context") if name in params}
+        told = self._body_of(record, row) if code == OK else {"values": None, "std": {}, "cost": None}
+        return Trial(
+            number,
+            params,
+            attempt=issue.attempt if issue else 1,
+            status=STATUS[code],  # type: ignore[arg-type]
+            context=context,
+            values=told["values"],
+            std=told["std"],
+            cost=told["cost"],
+            feasible=self._book.feasible(record, row) if code == OK else None,
+            owner=issue.owner if issue else "",
+            reason=record.reasons.get(row, ""),
+            seconds=record.issues[0].seconds if record.issues else None,
+            note=str(record.query.memo.get("note", "")),
+            query=record.query.id,
+        )
+
+
+def _names(event: Event, number: int, query: int) -> bool:
+    body = event.body
+    if event.kind == "ask":
+        return any(first <= number < first + count for first, count, _ in body["issue"])
+    return number == body.get("number") or number in body.get("numbers", ()) or body.get("query") == query
