@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from bbopt.trial import Trial
 
 
-class Impossible(Exception):  # noqa: N818  # the name is public and reads as what it says: raise bbopt.Impossible
+class Impossible(Exception):
     """Raised by a user's function for a point that cannot work: it is not asked again, and its like are avoided."""
 
 

@@ -191,20 +191,17 @@ class Optimizer(Telling):
         A query that waits for its rows to be handed out comes first. Answer it by `tell_query`, by `rank`, or row by row.
         """
         with self._lock:
-            for record in list(self._book.open.values()):
-                if (record.status == QUEUED).all():
-                    self._issue_rows(record.query.first, record.query.size, owner, lease)
-                    return record.query
-            count = len(self._book.records)
-            self._issue(n, True, {}, {}, owner, lease, whole=True)
-            return self._book.records[count].query
-
-    def _issue_rows(self, first: int, count: int, owner: str | None, lease: float | None) -> None:
-        with self._writing() as (writer, events):
-            plan = Plan(issue=[[first, count, 1]])
-            events.append(
-                writer.append("ask", plan.body(self._book.position, owner or self.owner, self._expiry(lease)))
-            )
+            self._sync()
+            if any((record.status == QUEUED).all() for record in self._book.open.values()):
+                with self._writing() as (writer, events):  # unless another process was quicker
+                    for record in self._book.open.values():
+                        if (record.status == QUEUED).all():
+                            plan = Plan(issue=[[record.query.first, record.query.size, 1]])
+                            body = plan.body(self._book.position, owner or self.owner, self._expiry(lease))
+                            events.append(writer.append("ask", body))
+                            return record.query
+            plan = self._issue(n, True, {}, {}, owner, lease, whole=True)
+            return self._find(plan.issue[0][0])[0].query
 
     def _held(self, fixed: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[dict[int, float], dict[int, float]]:
         space = self.task.space
@@ -282,22 +279,18 @@ class Optimizer(Telling):
             return
         rows = f"{plan.rows} row{'s' if plan.rows != 1 else ''}"
         if isinstance(plan.short, Waiting):
-            trials = (
-                [self._trial(r.query.first + row) for r, row in self._book.rows_with(OPEN)] if not self._wide() else []
+            records = self._book.open.values()
+            out = sum(int((record.status == OPEN).sum()) for record in records)
+            trials = [self._trial(r.query.first + row) for r, row in self._book.rows_with(OPEN) if not r.query.lazy]
+            hint = f"{rows} can be had now by ask({n}, fewer=True)" if plan.rows else "answer or cancel those first"
+            raise Waiting(
+                f"ask: expected {n} rows, but the strategy waits for {out} open trials; {hint}",
+                open=trials,
+                available=plan.rows,
             )
-            hint = (
-                f"{rows} can be had now by ask({n}, fewer=True)"
-                if plan.rows
-                else "tell, fail or cancel the open trials first"
-            )
-            raise Waiting(f"ask: expected {n} rows, but the strategy waits for {len(trials)} open trials; {hint}",
-                          open=trials, available=plan.rows)  # fmt: skip
         raise Exhausted(
-            f"{plan.short}" if not plan.rows else f"ask: expected {n} rows, {rows} left in the space: ask({plan.rows})"
+            f"{plan.short}" if not plan.rows else f"ask: expected {n} rows, {rows} left: use ask({plan.rows})"
         )
-
-    def _wide(self) -> bool:
-        return any(record.query.lazy for record in self._book.open.values())
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

@@ -199,8 +199,8 @@ class Task:
 
     def known(self, X: Array) -> Array:
         """(n,) bool: rows that satisfy every condition of `where`. One that names an inactive parameter does not apply."""
-        failed: Array = self._each_rule(X, lambda rule, values, n: ~rule.holds(values, n)).sum(axis=0)
-        return failed == 0
+        failed = self._each_rule(X, lambda rule, values, n: ~rule.holds(values, n))
+        return np.asarray(failed.sum(axis=0) == 0)
 
     def violation(self, X: Array) -> Array:
         """(n,) float: how far rows are from satisfying `where`; 0 where they do."""
