@@ -182,13 +182,16 @@ class Book:
         for plain in body["queries"]:
             self._add_query(plain)
         for first, count, attempt in body["issue"]:
-            record, row = self.find(first)
-            record.issues.append(Issue(row, row + count, attempt, body["owner"], body["expires"], body["seconds"]))
-            record.status[row : row + count] = OPEN
             self.leased = self.leased or body["expires"] is not None
             if self.retry:
                 gone = set(range(first, first + count))
                 self.retry = [number for number in self.retry if number not in gone]
+            while count:  # consecutive numbers may belong to several queries
+                record, row = self.find(first)
+                here = min(count, record.query.size - row)
+                record.issues.append(Issue(row, row + here, attempt, body["owner"], body["expires"], body["seconds"]))
+                record.status[row : row + here] = OPEN
+                first, count = first + here, count - here
 
     def _on_enqueue(self, body: dict[str, Any]) -> None:
         self._add_query(body)
@@ -307,14 +310,17 @@ class Book:
             self._cancel_later(record.query.id)
         if record.status[row] != OK:
             record.status[row] = OK
-            if record.query.id in self.open:
+            if body["number"] in self.retry:  # every other state that can be amended was settled before
+                self.retry.remove(body["number"])
                 record.remaining -= 1
                 if not record.remaining:
                     self._complete(record)
             if not {(record.query.id, row), (record.query.id, -1)} & set(self.lessons):
                 self.lessons.append((record.query.id, row))
             if not record.query.lazy:
-                self.forbidden.discard(record.query.X[row].tobytes())
+                key = record.query.X[row].tobytes()
+                self.forbidden.discard(key)
+                self.seen.setdefault(key, body["number"])
         self._write(record, row, body)
         self.revision += 1
 

@@ -145,16 +145,16 @@ class Study:
         """A transaction with the book up to date; events appended in it are applied once it is committed."""
         events: list[Event] = []
         applied = self._book.position
-        with self._store.writing(self.name) as writer:
-            for event in writer.read(self._book.position):
-                self._book.apply(event)
-            applied = self._book.position
-            try:
+        try:
+            with self._store.writing(self.name) as writer:
+                for event in writer.read(self._book.position):
+                    self._book.apply(event)
+                applied = self._book.position
                 yield writer, events
-            except BaseException:
-                if self._book.position != applied:
-                    self._forget()
-                raise
+        except BaseException:  # the commit itself may fail, too
+            if self._book.position != applied:
+                self._forget()
+            raise
         self._apply(events)
 
     def _apply(self, events: list[Event]) -> None:

@@ -89,7 +89,7 @@ class Telling(Study):
             record, row = self._find(number)
             code = int(record.status[row])
             if code in (OK, RANKED) or (code == IMPOSSIBLE and not impossible):
-                if record.attempt(row) > 1 and isinstance(trial, Trial) and trial.attempt < record.attempt(row):
+                if record.attempt(row) > 1 and isinstance(trial, Trial):  # whichever attempt was late
                     events.append(writer.append("superseded", {"number": number, "reason": str(reason)}))
                     return
                 raise AlreadyTold(f"trial {number} is {STATUS[code]} already ({_short(self._trial(number))}); "
