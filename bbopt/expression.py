@@ -7,7 +7,8 @@ parsed with Python's own parser and only the listed kinds of node are accepted; 
 A condition has a truth value and, for search methods, a *violation*: 0 where it holds, else a non-negative number that
 shrinks towards the boundary (|lhs - rhs| of the failed comparison; sums over `and`, minimum over `or`).
 
-An equality between numbers holds within `EQUAL_TOLERANCE` of the size of its two sides: sums of decimals are rarely exact.
+An equality between numbers holds within `EQUAL_TOLERANCE` of the size of its two sides, and within `ROUNDING` of the size
+of their terms where these cancel (``a + b - c == 0``): sums of decimals are rarely exact.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from bbopt.errors import ExpressionError
 
 EQUAL_TOLERANCE = 1e-9
+ROUNDING = 1e-12
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,15 +55,14 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-def _reduce(function: Callable[[Any, Any], Any], values: tuple[Any, ...]) -> Any:
-    """`function` over several arguments, or over the entries of one vector parameter (its last axis)."""
+def _reduce(function: Any, values: tuple[Any, ...]) -> Any:
+    """`function` (a ufunc) over several arguments, or over the entries of one vector parameter (its last axis)."""
     if len(values) == 1:
         single = np.asarray(values[0])
-        columns = [single[..., j] for j in range(single.shape[-1])] if single.ndim > 1 else [single]
-    else:
-        columns = list(values)
-    result = columns[0]
-    for column in columns[1:]:
+        # in memory order, so that a row gives the same sum alone and among others
+        return function.reduce(np.ascontiguousarray(single), axis=-1) if single.ndim > 1 else single
+    result = values[0]
+    for column in values[1:]:
         result = function(result, column)
     return result
 
@@ -187,12 +188,25 @@ def _value(node: ast.expr, columns: Mapping[str, Array]) -> Any:
             return _truth(node, columns)
 
 
-def _same(a: Any, b: Any) -> Any:
+def _terms(node: ast.expr, columns: Mapping[str, Array]) -> Any:
+    """Sum of the sizes of the terms of a sum: what its rounding errors are relative to, also where the terms cancel."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return _terms(left, columns) + _terms(right, columns)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return _terms(operand, columns)
+        case ast.Call(func=ast.Name(id="sum"), args=args):
+            return _reduce(np.add, tuple(np.abs(_value(argument, columns)) for argument in args))
+        case _:
+            return np.abs(_value(node, columns))
+
+
+def _same(a: Any, b: Any, terms: Any = 0.0) -> Any:
     """Equality: numbers within the tolerance, everything else exactly (True is not 1)."""
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype.kind in "iuf" and b.dtype.kind in "iuf":
         size = np.maximum(np.maximum(np.abs(a), np.abs(b)), 1e-300)
-        return np.abs(a - b) <= EQUAL_TOLERANCE * size
+        return np.abs(a - b) <= np.maximum(EQUAL_TOLERANCE * size, ROUNDING * terms)
     one, two = np.broadcast_arrays(a.astype(object), b.astype(object))
     equal = [(type(p) is type(q) and p == q) or (_is_number(p) and _is_number(q) and p == q)
              for p, q in zip(one.ravel(), two.ravel(), strict=True)]  # fmt: skip
@@ -203,7 +217,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
 
 
-def _compare(op: ast.cmpop, left: Any, right: ast.expr, columns: Mapping[str, Array]) -> Any:
+def _compare(op: ast.cmpop, before: ast.expr, left: Any, right: ast.expr, columns: Mapping[str, Array]) -> Any:
+    """One comparison; left: the value of the expression `before`."""
     if isinstance(op, ast.In | ast.NotIn):
         members: list[ast.expr] = right.elts  # type: ignore[attr-defined]  # checked when parsed
         found = np.zeros(np.shape(left), bool)
@@ -220,10 +235,10 @@ def _compare(op: ast.cmpop, left: Any, right: ast.expr, columns: Mapping[str, Ar
             return np.greater(left, b)
         case ast.GtE():
             return np.greater_equal(left, b)
-        case ast.Eq():
-            return _same(left, b)
         case _:
-            return ~_same(left, b)
+            numbers = np.asarray(left).dtype.kind in "iuf" and np.asarray(b).dtype.kind in "iuf"
+            same = _same(left, b, _terms(before, columns) + _terms(right, columns) if numbers else 0.0)
+            return same if isinstance(op, ast.Eq) else ~same
 
 
 def _truth(node: ast.expr, columns: Mapping[str, Array]) -> Any:
@@ -232,9 +247,9 @@ def _truth(node: ast.expr, columns: Mapping[str, Array]) -> Any:
             result: Any = True
             left = _value(first, columns)
             for op, right in zip(ops, comparators, strict=True):
-                result = np.logical_and(result, _compare(op, left, right, columns))
+                result = np.logical_and(result, _compare(op, first, left, right, columns))
                 if right is not comparators[-1]:
-                    left = _value(right, columns)
+                    first, left = right, _value(right, columns)
             return result
         case ast.BoolOp(op=joint, values=values):
             parts = [_truth(value, columns) for value in values]
@@ -260,11 +275,11 @@ def _violation(node: ast.expr, columns: Mapping[str, Array], wanted: bool) -> An
             parts = []
             left = _value(first, columns)
             for relation, right in zip(ops, comparators, strict=True):
-                truth: Array = np.asarray(_compare(relation, left, right, columns), bool)
+                truth: Array = np.asarray(_compare(relation, first, left, right, columns), bool)
                 failed = truth != wanted
                 b = None if isinstance(relation, ast.In | ast.NotIn) else _value(right, columns)
                 parts.append(np.where(failed, _distance(left, b), 0.0))
-                left = b
+                first, left = right, b
             joined = wanted
             return _reduce(np.add if joined else np.minimum, (*parts, np.zeros(()) if joined else parts[0]))
         case _:
