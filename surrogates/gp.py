@@ -69,6 +69,15 @@ class GaussianProcess:
     def _scales(self) -> Array:
         return np.array([f.scale for f in self.fitted])
 
+    def output(self, index: int) -> GaussianProcess:
+        """The posterior of one output alone."""
+        pick = slice(index, index + 1)
+        known = None if self.variances is None else self.variances[:, pick]
+        return replace(
+            self, Z=self.Z[:, pick], variances=known, fitted=self.fitted[pick], factors=self.factors[pick],
+            jitter=self.jitter[pick],
+        )  # fmt: skip
+
     def mean_variance(self, X: Array) -> tuple[Array, Array]:
         """(q, m) means and (q, m) variances of the noise-free functions at (q, d) points."""
         moments = self.predictor.forward(np.asarray(X, dtype=float))
@@ -172,7 +181,8 @@ def condition(
         if variances is not None:
             extra += variances[:, j] / f.scale
         found = factor(C[j], extra, 1.0)
-        assert found is not None, "finite inputs can be factored"
+        if found is None:
+            raise FloatingPointError("covariance of the told points is not finite")
         factors[j], jitters[j] = found
     return GaussianProcess(inputs, kernel, rows, targets, variances, tuple(fitted), factors, jitters)
 

@@ -24,7 +24,8 @@ from surrogates.kernels import Kernel, correlation_and_slope, squared_distances
 
 Array = NDArray[np.float64]
 LOG_2PI = float(np.log(2.0 * np.pi))
-PAIRWISE_LIMIT = 400  # up to this many points the squared differences are kept per column (d n^2 numbers)
+PAIRWISE_LIMIT = 400  # up to this many points the squared differences are kept per column...
+PAIRWISE_NUMBERS = 20_000_000  # ...if they are at most so many
 JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # relative to the output scale, tried in turn
 
 
@@ -80,11 +81,13 @@ class Fitted:
 class Objective:
     """The negative log posterior per point of one output, and its gradient, as a function of the log parameters.
 
-    F: (n, p) features, owner: (p,) the column of each, z: (n,) standardised targets, variances: (n,) known noise.
-    Parameters, in order: d log lengthscales, then log scale (if fitted), then log noise (if fitted).
+    Called with (parameters, (n,) standardised targets, (n,) known noise variances or None). The parameters are, in
+    order, d log lengthscales, then the log scale (if fitted), then the log noise variance (if fitted).
     """
 
     def __init__(self, inputs: Inputs, X: Array, kernel: Kernel, prior: Prior) -> None:
+        self.inputs = inputs
+        self.X = X
         self.kernel: Kernel = kernel
         self.prior = prior
         self.n, self.d = X.shape
@@ -92,7 +95,7 @@ class Objective:
         self.features = self.features - self.features.mean(axis=0)
         self.owner = inputs.owner
         self.pairs: Array | None = None
-        if self.n <= PAIRWISE_LIMIT:
+        if self.n <= PAIRWISE_LIMIT and self.d * self.n**2 <= PAIRWISE_NUMBERS:
             pairs = np.zeros((self.d, self.n, self.n))
             for feature, column in zip(self.features.T, self.owner, strict=True):
                 pairs[column] += (feature[:, None] - feature[None, :]) ** 2
@@ -146,6 +149,10 @@ class Objective:
             scaled = self.features / lengthscales[self.owner]
             r2 = squared_distances(scaled, scaled)
         return correlation_and_slope(self.kernel, r2)
+
+    def correlations(self, lengthscales: Array) -> Array:
+        """(n, n) correlation matrix of the inputs, without noise."""
+        return self._kernel(lengthscales)[0]
 
     def _length_gradient(self, M: Array, lengthscales: Array) -> Array:
         """sum_ij M_ij (x_ik - x_jk)^2 / l_k^2 for each column k, M symmetric."""

@@ -121,6 +121,19 @@ class Predictor:
         both = self._in_columns(pulled * (self._rates**2)[:, None, :])
         return both[0], both[1]
 
+    def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array) -> Array:
+        """(q, d) gradient in x of sum_k w_k cov(x, B_k) of output 0, for weights by_covariance (q, k) and rows B (k, d)."""
+        features = self.inputs.features(B)
+        rate = self._rates[0]
+        scaled, points = features * rate, moments.points * rate
+        r2 = (points**2).sum(axis=1)[:, None] + (scaled**2).sum(axis=1)[None, :] - 2.0 * points @ scaled.T
+        direct = by_covariance * correlation_and_slope(self.kernel, np.maximum(r2, 0.0))[1]
+        gradient = direct @ features - moments.points * direct.sum(axis=1)[:, None]
+        half = self.inverse[0] @ self.correlations(features)[0][0].T  # (N, k)
+        through = (by_covariance @ half.T) @ self.inverse[0] * moments.slope[0]
+        gradient -= through @ self._features - moments.points * through.sum(axis=1)[:, None]
+        return self._in_columns(self.scale[0] * gradient * rate**2)
+
     def _in_columns(self, by_feature: Array) -> Array:
         """Derivatives in the features (..., p) as derivatives in the columns (..., d)."""
         columns, features = self._numbers

@@ -58,30 +58,39 @@ class Warp:
         return np.asarray(u if np.isinf(self.width) else np.arcsinh(u / self.width))
 
 
-def objective_warps(y: Array, bend: bool = True) -> list[Warp]:
-    """Candidate maps for an objective that is minimised: linear first, then two logarithmic ones of its excess."""
+def objective_warps(y: Array) -> dict[str, Warp]:
+    """Candidate maps for an objective that is minimised, by name: linear, and logarithmic ones of its excess.
+
+    >>> list(objective_warps(np.array([1.0, 2.0, 1000.0])))
+    ['linear', 'low 0.5', 'low 0.15']
+    """
     clean = np.clip(y, -LARGEST, LARGEST)
-    anchor = float(clean.min())
-    excess = clean - anchor
-    widths = [np.inf]
-    if bend:
-        widths += [w for w in np.quantile(excess, (0.5, 0.15)).tolist() if w > 1e-12 * max(abs(anchor), 1e-100)]
-    return [_standardised(clean, anchor if np.isfinite(w) else 0.0, w, centred=True) for w in widths]
+    maps = {"linear": _standardised(clean, 0.0, np.inf, centred=True)}
+    return maps | _logarithmic(clean, "low", float(clean.min()), centred=True)
 
 
-def constraint_warps(g: Array) -> list[Warp]:
-    """Candidate maps for a constraint g <= 0, each taking 0 to 0 exactly.
+def constraint_warps(g: Array) -> dict[str, Warp]:
+    """Candidate maps for a constraint g <= 0, by name, each taking 0 to 0 exactly.
 
-    Linear first; then logarithmic ones away from 0, from the largest and from the smallest value, where a quantity
-    that saturates on one side has its resolution (g = 1 - load, load over decades).
+    Linear; logarithmic away from 0; and logarithmic away from the largest or the smallest value, where a quantity that
+    saturates on one side has its resolution (g = 1 - load, with a load over decades).
+
+    >>> warps = constraint_warps(np.array([-1.0, 2.0, 1000.0]))
+    >>> [float(warp.forward(np.zeros(1))[0]) for warp in warps.values()]
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     clean = np.clip(g, -LARGEST, LARGEST)
-    maps = [_standardised(clean, 0.0, np.inf, centred=False)]
-    for anchor in (0.0, float(clean.max()), float(clean.min())):
-        away = np.abs(clean - anchor)
-        widths = [w for w in np.quantile(away, (0.5, 0.15)).tolist() if w > 1e-12 * max(abs(anchor), 1e-100)]
-        maps += [_standardised(clean, anchor, w, centred=False) for w in widths]
+    maps = {"linear": _standardised(clean, 0.0, np.inf, centred=False)}
+    for name, anchor in (("zero", 0.0), ("high", float(clean.max())), ("low", float(clean.min()))):
+        maps |= _logarithmic(clean, name, anchor, centred=False)
     return maps
+
+
+def _logarithmic(y: Array, name: str, anchor: float, centred: bool) -> dict[str, Warp]:
+    away = np.abs(y - anchor)
+    smallest = max(1e-12 * abs(anchor), 1e-100)
+    widths = {q: float(np.quantile(away, q)) for q in (0.5, 0.15)}
+    return {f"{name} {q}": _standardised(y, anchor, w, centred) for q, w in widths.items() if w > smallest}
 
 
 def _standardised(y: Array, anchor: float, width: float, centred: bool) -> Warp:

@@ -1,0 +1,224 @@
+"""Bayesian optimisation with Gaussian processes: one objective, constraints, noise, failures, pending points.
+
+The method: a Gaussian process per output (BoTorch's current model, see `surrogates.map_fit`), outputs warped where the
+data ask for it (`surrogates.warps`); log expected improvement times the probability of feasibility, integrated over what
+noise and pending points leave open (`bbopt.acquisition.constrained`); while nothing feasible is known, the probability
+of feasibility alone. Candidates near the constrained optimum of the model itself give the last digits
+(`bbopt.acquisition.finish`). References: Frazier 2018 (arXiv 1807.02811), Gardner et al. 2014 (ICML), Letham et al. 2019
+(arXiv 1706.07094), Ament et al. 2023 (arXiv 2310.20708), Hvarfner et al. 2024 (arXiv 2402.02229).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from bbopt.acquisition.constrained import ConstrainedLogEI, log_evaluable
+from bbopt.acquisition.domain import Domain
+from bbopt.acquisition.draws import draw_values, given_draws
+from bbopt.acquisition.finish import corner_candidates
+from bbopt.acquisition.noisy_ei import NoisyEI
+from bbopt.acquisition.search import Score, enumerate_best, maximise
+from bbopt.errors import UsageError
+from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.gp_domain import design_rows, domain_of, finite_points
+from bbopt.strategies.gp_model import Model, build
+from bbopt.strategies.gp_state import GPState
+from bbopt.task import Task
+from surrogates.region import fit_region
+
+Array = np.ndarray[Any, np.dtype[Any]]
+NEAR = 1e-7  # encoded distance below which a point counts as asked already
+DRAWS = 32
+CENTRES = 3  # good points around which candidates are sought
+CANDIDATES = 5  # of an ask that the next one tries again
+
+
+@dataclass(frozen=True)
+class GP:
+    """Gaussian process with constrained (noisy) log expected improvement.
+
+    initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
+    of `budget`. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei",
+    or "frazier" for the decision-theoretic expected improvement under noise (`bbopt.acquisition.noisy_ei`).
+
+    >>> GP(initial=20)
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei')
+    """
+
+    initial: int | None = None
+    budget: int | None = None
+    kernel: Literal["rbf", "matern52"] = "rbf"
+    acquisition: Literal["logei", "frazier"] = "logei"
+
+    handles: ClassVar[frozenset[str]] = frozenset(
+        {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
+    )
+    learns: ClassVar[Literal["rows", "queries"]] = "rows"
+    instant: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.kernel not in ("rbf", "matern52"):
+            raise UsageError(f"GP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
+        if self.acquisition not in ("logei", "frazier"):
+            raise UsageError(f"GP: expected acquisition 'logei' or 'frazier', got {self.acquisition!r}")
+        for name in ("initial", "budget"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UsageError(f"GP: expected {name} as a whole number of at least 1, or None; got {value!r}")
+
+    def init(self, task: Task, key: Key) -> GPState:
+        return GPState.empty(task)
+
+    def design_size(self, task: Task) -> int:
+        """Rows of the space-filling design.
+
+        >>> from bbopt.space import Float, Space
+        >>> GP(budget=20).design_size(Task(Space(x=Float(0, 1), y=Float(0, 1))))
+        5
+        """
+        if self.initial is not None:
+            return self.initial
+        size = min(max(2 * (task.space.dimension + 1), 5), 50)
+        return size if self.budget is None else max(1, min(size, self.budget // 4))
+
+    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
+        with np.errstate(all="ignore"):
+            spread = min(max(self.design_size(task) - request.number, 0), request.n)
+            rows, memo = [self._spread(task, request, key, spread)], {"design": spread}
+            if spread < request.n:
+                more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
+                rows.append(more)
+        return Query(np.concatenate(rows), memo)
+
+    def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
+        return state.after(query, answer)
+
+    def recommend(self, task: Task, state: GPState) -> Array | None:
+        """The told row with the best posterior mean among those believed feasible; the least violating one if none is."""
+        if not len(state.X):
+            return None
+        with np.errstate(all="ignore"):
+            model = build(task, state, state.warm(()), self.kernel)
+            values = np.where(model.noisy, model.gp.mean_variance(state.X)[0], model.gp.Z)
+        return np.array(state.X[_by_merit(values, _holds(model, state, values))[0]])
+
+    def _spread(self, task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
+        if not n:
+            return np.zeros((0, task.space.dimension))
+        design = Key(key.seed, -1).rng("design")
+        return design_rows(task, design, request.number + offset, n, request.held, key.rng("spread"))
+
+    def _modelled(
+        self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        pending = np.concatenate([request.pending, before])
+        warm = state.warm(request.open)
+        offset = len(before)
+        if not len(state.X):
+            if not len(state.failed):
+                return self._spread(task, request, key, n, offset), {}
+            return self._away(task, state, request, key, n, pending), {}
+        try:
+            return self._search(task, state, warm, request, key, n, pending)
+        except (ArithmeticError, np.linalg.LinAlgError) as trouble:
+            note = f"the model failed ({trouble}); space-filling points instead"
+            return self._spread(task, request, key, n, offset), {"note": note}
+
+    def _away(self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array) -> Array:
+        """While every answer was a failure: random rows that are likely to work and far from each other."""
+        domain, rng = domain_of(task, request.held), key.rng("away")
+        from bbopt.strategies.gp_model import inputs_of
+
+        region = fit_region(inputs_of(task), state.X, state.failed).predictor
+        rows = domain.sample(max(256, 4 * n), rng)
+        known = np.concatenate([state.failed, pending])
+        chosen = []
+        for _ in range(n):
+            distance = np.sqrt(((rows[:, None, :] - known[None]) ** 2).sum(axis=2)).min(axis=1)
+            merit = log_evaluable(region, rows, False)[0] + np.log(np.maximum(distance, 1e-300))
+            chosen.append(rows[int(merit.argmax())])
+            known = np.concatenate([known, chosen[-1][None]])
+        return np.array(chosen)
+
+    def _search(
+        self, task: Task, state: GPState, warm: Mapping[str, Any], request: Request, key: Key, n: int, pending: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        model = build(task, state, warm, self.kernel)
+        domain, points = domain_of(task, request.held), finite_points(task, request.held)
+        rows: list[Array] = []
+        tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
+        for i in range(n):
+            rng = key.rng(f"search {i}")
+            score, centres = self._score(task, model, state, request, domain, pending, rng)
+            avoid = np.concatenate([state.failed] if task.noisy else [state.X, state.failed, pending])
+            if points is not None:
+                found, _ = enumerate_best(score, points, lambda X: _taken(X, avoid, 0.0))  # noqa: B023
+            else:
+                extra = tried
+                if isinstance(score, ConstrainedLogEI) and not task.where:
+                    corners = corner_candidates(score.predictor, score.limits, centres[:2], domain)
+                    extra = np.concatenate([tried, corners])
+                found, _ = maximise(score, domain, rng, centres, extra, lambda X: _taken(X, avoid, NEAR))  # noqa: B023
+            if not len(found):
+                found = domain.sample(1, rng)
+            rows.append(found[0])
+            tried = found[1 : 1 + CANDIDATES]
+            pending = np.concatenate([pending, found[:1]])
+        return np.array(rows), {**model.memo, "candidates": tried}
+
+    def _score(
+        self, task: Task, model: Model, state: GPState, request: Request, domain: Domain, pending: Array,
+        rng: np.random.Generator,
+    ) -> tuple[Score, Array]:  # fmt: skip
+        """The acquisition, and the (k, D) points around which to search."""
+        gp, held = model.gp, request.held
+        n, limits = len(state.X), np.zeros(task.c)
+        region = None if model.region is None else model.region.predictor
+        values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
+        order = _by_merit(values, _holds(model, state, values))
+        centres = domain.settle(state.X[order[:CENTRES]], rng)
+        if self.acquisition == "frazier" and model.noisy.any():
+            return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
+        if not model.noisy.any() and not len(pending):
+            base, drawn = gp.predictor, gp.Z.T[:, :, None]
+        else:
+            drawn = draw_values(gp, model.noisy, pending, DRAWS, rng)
+            base = given_draws(gp, model.noisy, pending, drawn)
+        if held:  # the best known under these values, not the best of all
+            here = domain.settle(np.concatenate([state.X, pending])[np.append(order[:200], np.arange(n, n + len(pending)))], rng)
+            drawn = base.forward(here).mean
+        feasible = (drawn[1:] <= 0.0).all(axis=0)
+        if not held and not model.noisy[1:].any():
+            feasible[:n] = (state.values[:, 1:] <= 0.0).all(axis=1)[:, None]
+        objective = np.where(feasible, drawn[0], np.inf).min(axis=0)
+        seen = np.isfinite(objective)
+        worst = float(drawn[0].max())
+        if not seen.any():
+            best = np.full(len(objective), np.nan)
+        else:
+            best = np.where(seen, objective, worst)
+        return ConstrainedLogEI(base, best, limits, region), centres
+
+
+def _holds(model: Model, state: GPState, values: Array) -> Array:
+    """(n,) whether the told rows satisfy every constraint: by their values where exact, by the model where noisy."""
+    ok: Array = np.where(model.noisy[1:], values[:, 1:] <= 0.0, state.values[:, 1:] <= 0.0).all(axis=1)
+    return ok
+
+
+def _by_merit(values: Array, holds: Array) -> Array:
+    """Row numbers from best to worst: feasible ones by the objective, then the others by the sum of violations."""
+    violation = np.maximum(values[:, 1:], 0.0).sum(axis=1)
+    return np.lexsort((np.where(holds, values[:, 0], violation), ~holds))
+
+
+def _taken(X: Array, avoid: Array, distance: float) -> Array:
+    """(q,) whether a row lies within `distance` (in every column) of one to avoid."""
+    if not len(avoid) or not len(X):
+        return np.zeros(len(X), bool)
+    near: Array = np.array([(np.abs(avoid - x).max(axis=1) <= distance).any() for x in X])
+    return near

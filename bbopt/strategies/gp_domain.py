@@ -1,0 +1,81 @@
+"""A task's space, with some columns held, as the domain in which an acquisition is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bbopt.acquisition.domain import Domain, sobol
+from bbopt.conditions import level_values
+from bbopt.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+LARGEST_FINITE = 4096  # spaces up to this many points are enumerated
+LISTED_LEVELS = 4096  # columns with more levels are searched as continuous and rounded before they are judged
+
+
+def domain_of(task: Task, held: Mapping[int, float]) -> Domain:
+    """The rows that an ask may return."""
+    space, columns = task.space, task.space.columns
+    levels = tuple(
+        level_values(space, j, np.arange(count)) if 0 < count <= LISTED_LEVELS else None
+        for j, count in enumerate(columns.levels)
+    )
+    unordered = np.array([kind == "category" for kind in columns.kind])
+    high = np.array([float(max(n - 1, 0)) if k == "category" else 1.0 for k, n in zip(columns.kind, columns.levels, strict=True)])  # fmt: skip
+    fixed = dict(held)
+
+    def sample(n: int, rng: np.random.Generator) -> Array:
+        if task.where:
+            return task.feasible.sample(n, rng, fixed)
+        rows = space.from_uniform(sobol(n, space.dimension, rng))
+        rows[:, list(fixed)] = list(fixed.values())
+        return space.canonical(rows)
+
+    return Domain(
+        np.zeros(space.dimension), high, levels, unordered, space.canonical, space.active, task.feasible.contains,
+        lambda X, rng: task.feasible.repair(X, rng, fixed), sample, fixed,
+    )  # fmt: skip
+
+
+def finite_points(task: Task, held: Mapping[int, float]) -> Array | None:
+    """All (N, D) points with the held columns at their values, where the whole space is small; else None."""
+    size = task.space.size
+    if size is None or size > LARGEST_FINITE:
+        return None
+    points = task.feasible.enumerate(LARGEST_FINITE)
+    if points is None:
+        return None
+    for column, value in held.items():
+        points = points[points[:, column] == value]
+    return points
+
+
+def design_rows(task: Task, seed: np.random.Generator, number: int, n: int, held: Mapping[int, float], rng: np.random.Generator) -> Array:  # fmt: skip
+    """Rows `number` to `number + n - 1` of the study's scrambled Sobol sequence; other draws where conditions fail.
+
+    seed: the study's generator, the same in every ask; rng: this ask's.
+    """
+    from scipy.stats import qmc
+
+    d = task.space.dimension
+    if d <= qmc.Sobol.MAXDIM:
+        engine = qmc.Sobol(d, rng=seed)
+        if number:
+            engine.fast_forward(number)
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # SciPy warns of lengths that are not powers of 2
+            U = engine.random(n)
+    else:
+        U = rng.random((n, d))
+    rows = task.space.from_uniform(U)
+    rows[:, list(held)] = list(held.values())
+    rows = task.space.canonical(rows)
+    wrong = ~task.feasible.contains(rows)
+    if wrong.any():
+        rows[wrong] = task.feasible.sample(int(wrong.sum()), rng, held)
+    return rows

@@ -1,0 +1,166 @@
+"""From told rows to a model: warps, hyperparameters and posterior of every output, on a refit schedule.
+
+Refits: at every new row up to 100, every 5 rows up to 300, every 10 up to 1000, then every 50; in between the
+hyperparameters of the last fit are kept and only the data grow. Which warp an output has is decided again every 10 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bbopt.strategies.gp_state import GPState
+from bbopt.task import Task
+from surrogates.columns import Inputs
+from surrogates.gp import GaussianProcess, condition
+from surrogates.kernels import Kernel
+from surrogates.map_fit import Fitted, Objective, Prior, fit_map
+from surrogates.region import fit_region
+from surrogates.warped_fit import fit_warped
+from surrogates.warps import Warp, constraint_warps, objective_warps
+
+Array = np.ndarray[Any, np.dtype[Any]]
+NUGGET = 1e-9  # of deterministic outputs, in units of their output scale: the sixth digit stays visible
+SUBSET = 300  # rows of the first fit where there are many and no hyperparameters to start from
+WARP_EVERY = 10  # rows
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Posterior of the objective (output 0) and the constraints in warped units, where a constraint holds at z <= 0.
+
+    noisy: (1 + c,) outputs with noise; region: model of the rows that cannot work, or None; memo: plain data from which
+    the next ask starts.
+    """
+
+    gp: GaussianProcess
+    warps: tuple[Warp, ...]
+    noisy: Array
+    region: GaussianProcess | None
+    memo: dict[str, Any]
+
+
+def inputs_of(task: Task) -> Inputs:
+    """The columns of a task's space as surrogates know them."""
+    columns = task.space.columns
+    return Inputs(columns.kind, columns.levels, columns.group)
+
+
+def refit_due(n: int, fitted: int) -> bool:
+    """Whether n rows need new hyperparameters when the last were fitted to `fitted` rows."""
+    step = 1 if n <= 100 else 5 if n <= 300 else 10 if n <= 1000 else 50
+    return n - fitted >= step or fitted == 0
+
+
+def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel) -> Model:
+    """The model of all told rows (at least one), started from the memo of an earlier ask where there is one."""
+    inputs, n = inputs_of(task), len(state.X)
+    noise = _noise_variances(task, state)
+    learnt = [kind == "unknown" and np.isnan(noise[:, j]).any() for j, kind in enumerate(task.noises)]
+    noisy = np.array([learnt[j] or bool((np.nan_to_num(noise[:, j]) > 0).any()) for j in range(len(learnt))])
+    noise = np.nan_to_num(noise)
+    outputs = len(learnt)
+    if warm and not refit_due(n, warm["fitted"]):
+        warps = tuple(Warp(*row) for row in np.asarray(warm["warps"]).tolist())
+        fitted = [_fitted(warm, j) for j in range(outputs)]
+        names, selected, at = list(warm["names"]), warm["selected"], warm["fitted"]
+    else:
+        selected = warm.get("selected", 0)
+        choose = not warm or n - selected >= WARP_EVERY
+        selected, at = (n if choose else selected), n
+        fits = _Fits(inputs, state.X, kernel)
+        chosen = [
+            _fit_output(
+                fits, state.values[:, j], j == 0, learnt[j], noise[:, j] if noisy[j] else None,
+                _fitted(warm, j) if warm else None, None if choose else warm["names"][j],
+            )
+            for j in range(outputs)
+        ]  # fmt: skip
+        names, warps, fitted = (list(part) for part in zip(*chosen, strict=True))  # type: ignore[assignment]
+    Z = np.column_stack([warp.forward(state.values[:, j]) for j, warp in enumerate(warps)])
+    variances = None
+    if noisy.any():
+        slopes = np.column_stack([warp.slope(state.values[:, j]) for j, warp in enumerate(warps)])
+        variances = noise * slopes**2
+    gp = condition(inputs, state.X, Z, fitted, kernel, variances)
+    region = fit_region(inputs, state.X, state.failed, _region_starts(warm)) if len(state.failed) else None
+    memo: dict[str, Any] = {
+        **gp.hyperparameters(),
+        "fitted": at,
+        "seen": n,
+        "hash": state.fingerprint(at),
+        "selected": selected,
+        "names": names,
+        "warps": np.array([[w.anchor, w.width, w.centre, w.factor, w.low, w.high] for w in warps]),
+    }
+    if region is not None:
+        memo["region"] = region.hyperparameters()
+    if gp.jitter.any():
+        memo["jitter"] = gp.jitter
+    return Model(gp, tuple(warps), noisy, region, memo)
+
+
+class _Fits:
+    """Objectives of the fits to the same rows, made once per prior."""
+
+    def __init__(self, inputs: Inputs, X: Array, kernel: Kernel) -> None:
+        self.inputs, self.X, self.kernel = inputs, X, kernel
+        self._made: dict[tuple[Prior, bool], Objective] = {}
+        few = np.arange(len(X)) if len(X) <= SUBSET else np.unique(np.linspace(0, len(X) - 1, SUBSET).astype(int))
+        self.few = few
+
+    def objective(self, prior: Prior, few: bool = False) -> Objective:
+        if (prior, few) not in self._made:
+            self._made[prior, few] = Objective(self.inputs, self.X[self.few] if few else self.X, self.kernel, prior)
+        return self._made[prior, few]
+
+
+def _fit_output(
+    fits: _Fits, y: Array, is_objective: bool, learnt: bool, noise: Array | None, start: Fitted | None, name: str | None
+) -> tuple[str, Warp, Fitted]:
+    d = fits.inputs.dimension
+    warps = objective_warps(y) if is_objective else constraint_warps(y)
+    if learnt or noise is not None:
+        warps = {"linear": warps["linear"]}
+        prior = Prior.botorch(d) if learnt else Prior.noiseless(d, 1e-8)
+    else:
+        prior = Prior.noiseless(d, NUGGET)
+    many = len(fits.few) < len(fits.X)
+    if name is None and len(warps) > 1:
+        name, found = fit_warped(fits.objective(prior, many), y[fits.few], warps, start)
+        if not many:
+            return name, warps[name], found
+        start = found
+    name = name if name in warps else "linear"
+    z = warps[name].forward(y)
+    variances = None if noise is None else noise * warps[name].slope(y) ** 2
+    if many and start is None:
+        part = None if variances is None else variances[fits.few]
+        start = fit_map(
+            fits.inputs, fits.X[fits.few], z[fits.few], prior, fits.kernel, part, objective=fits.objective(prior, True)
+        )
+    found = fit_map(
+        fits.inputs, fits.X, z, prior, fits.kernel, variances, (start,), fits.objective(prior),
+        max_iterations=15 if many else 200,
+    )  # fmt: skip
+    return name, warps[name], found
+
+
+def _noise_variances(task: Task, state: GPState) -> Array:
+    """(n, 1 + c) noise variances in raw units: told ones first, then declared ones, 0 for exact outputs, NaN unknown."""
+    declared = np.array([np.nan if kind == "unknown" else (kind or 0.0) ** 2 for kind in task.noises], float)  # type: ignore[operator]
+    with np.errstate(over="ignore"):
+        told = np.minimum(state.std**2, 1e300)
+    return np.where(np.isnan(told), declared, told)
+
+
+def _fitted(memo: Mapping[str, Any], j: int) -> Fitted:
+    number = {key: float(memo[key][j]) for key in ("scale", "noise", "mean", "nugget")}
+    return Fitted(np.asarray(memo["lengthscales"][j]), value=0.0, evaluations=0, **number)
+
+
+def _region_starts(warm: Mapping[str, Any]) -> tuple[Fitted | None, ...]:
+    return (_fitted(warm["region"], 0),) if "region" in warm else (None,)

@@ -1,0 +1,75 @@
+"""What the `gp` strategy remembers: the told rows, and the last hyperparameters that came back in a memo."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bbopt.query import Answer, Query, Ranking, Values
+from bbopt.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class GPState:
+    """Told rows in the order in which they came.
+
+    X: (n, D); values: (n, 1 + c) the objective, then the constraint columns; std: (n, 1 + c) standard errors, NaN where
+    unknown; failed: (b, D) rows that cannot work; memo: of the query with the most data behind it, or empty.
+    """
+
+    X: Array
+    values: Array
+    std: Array
+    failed: Array
+    memo: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, task: Task) -> GPState:
+        """The state before any answer."""
+        rows, columns = np.zeros((0, task.space.dimension)), np.zeros((0, 1 + task.c))
+        return cls(rows, columns, columns, rows)
+
+    def after(self, query: Query, answer: Answer) -> GPState:
+        """The state after an answer. Lost rows teach nothing; rankings are not this strategy's."""
+        if isinstance(answer, Ranking):
+            return self
+        assert isinstance(answer, Values)
+        rows = np.asarray(query.X[answer.rows], float).reshape(len(answer.rows), -1)
+        ok = answer.ok
+        impossible = np.array([status == "impossible" for status in answer.status], bool)
+        return replace(
+            self,
+            X=np.concatenate([self.X, rows[ok]]),
+            values=np.concatenate([self.values, np.hstack([answer.Y, answer.G])[ok]]),
+            std=np.concatenate([self.std, answer.std[ok]]),
+            failed=np.concatenate([self.failed, rows[impossible]]),
+            memo=newer(self.memo, query.memo),
+        )
+
+    def fingerprint(self, n: int) -> str:
+        """A hash of the first n told rows, by which hyperparameters that were fitted to other data are recognised."""
+        digest = hashlib.sha256(str(n).encode())
+        for part in (self.X, self.values, self.std):
+            digest.update(np.ascontiguousarray(part[:n]).tobytes())
+        return digest.hexdigest()[:16]
+
+    def warm(self, open_queries: tuple[Query, ...]) -> Mapping[str, Any]:
+        """The newest memo, among those told and those still out, that was fitted to the first rows of this state."""
+        memo = self.memo
+        for query in open_queries:
+            memo = newer(memo, query.memo)
+        n = memo.get("fitted", 0)
+        if not 0 < n <= len(self.X) or memo["hash"] != self.fingerprint(n):
+            return {}
+        return memo
+
+
+def newer(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The memo with more data behind it; the new one where both have the same."""
+    return new if "fitted" in new and new["seen"] >= old.get("seen", 0) else old
