@@ -237,7 +237,8 @@ class Categorical:
         table = np.empty(self.levels, object)
         for i, choice in enumerate(self.choices):
             table[i] = choice
-        return table[self.canonical(x).astype(int)]
+        picked: Array = table[self.canonical(x).astype(int)]
+        return picked
 
     def decode(self, x: Array) -> Any:
         return copy.deepcopy(self.choices[int(self.canonical(x)[0])])

@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,6 +308,10 @@ class SQLiteStore:
     def unlock(self, name: str, owner: str) -> None:
         with self.writing(name) as writer:
             writer.release(owner)
+
+    def trace(self, heard: Callable[[str], Any] | None) -> None:
+        """Have every SQL statement told to `heard`, for tests and benchmarks that count commits; None ends it."""
+        self._connection.set_trace_callback(heard)
 
     def close(self) -> None:
         with self._mutex:
