@@ -1,0 +1,171 @@
+"""How long `gp` takes to ask, beside BoTorch's own fit and optimisation of the same acquisition in the same run.
+
+    python -m bbopt.bench_ask
+
+CPU seconds on one thread. Data: Hartmann-6 (or a smooth function of the inputs where d is not 6), half of the rows Sobol
+points, half clustered around the best of them; constraints are smooth functions with different scales. "first" is an
+ask with nothing to start from, "next" the median of the five that follow, each after a tell, as in a running study: the
+limits are for the latter.
+BoTorch: `SingleTaskGP` per output with its defaults, `fit_gpytorch_mll`, `optimize_acqf` of log EI (constrained where
+there are constraints) with 10 restarts and 512 raw samples. The last line is the verdict; the exit status is 1 if one of
+our limits is missed.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
+
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bbopt.optimizer import Optimizer
+from bbopt.space import Float, Space
+from bbopt.strategies.gp import GP
+from bbopt.task import Constraint, Objective, Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """n rows in d dimensions with c constraints, and the limit in CPU seconds for the median ask."""
+
+    n: int
+    d: int
+    constraints: int
+    limit: float
+
+
+CASES = (
+    Case(100, 6, 0, 0.15),
+    Case(300, 6, 0, 0.4),
+    Case(1000, 6, 0, 3.0),
+    Case(100, 10, 11, 0.6),
+)
+
+
+@dataclass(frozen=True)
+class Data:
+    """X (n, d), and the functions that gave the objective y (n,) and the constraints G (n, c)."""
+
+    X: Array
+    weights: Array
+    scales: Array
+
+    def objective(self, X: Array) -> Array:
+        if X.shape[1] == 6:
+            import problems
+
+            hartmann = problems.get("hartmann6")
+            return np.asarray(hartmann.evaluate(X)[hartmann.task.objectives[0].name], float)
+        centre = np.linspace(0.2, 0.8, X.shape[1])
+        return np.asarray(((X - centre) ** 2).sum(axis=1) + 0.3 * np.cos(6.0 * X).sum(axis=1), float)
+
+    def constraints(self, X: Array) -> Array:
+        return np.asarray(self.scales * (np.sin(2.0 * X @ self.weights) + 0.5 * (X @ self.weights) - 0.5), float)
+
+
+def data(case: Case) -> Data:
+    """Half Sobol points, half around the best of them."""
+    from scipy.stats import qmc
+
+    rng = np.random.default_rng(case.n + case.d)
+    weights = rng.standard_normal((case.d, case.constraints))
+    scales = 10.0 ** np.linspace(-2, 4, case.constraints) if case.constraints else np.zeros(0)
+    half = case.n // 2
+    sobol = qmc.Sobol(case.d, seed=rng).random(1 << (half - 1).bit_length())[:half]
+    best = sobol[np.argmin(Data(sobol, weights, scales).objective(sobol))]
+    near = np.clip(best + 0.05 * rng.standard_normal((case.n - half, case.d)), 0.0, 1.0)
+    return Data(np.concatenate([sobol, near])[rng.permutation(case.n)], weights, scales)
+
+
+def ours(case: Case) -> dict[str, float]:
+    """CPU seconds of the first ask on n rows, and the median of the five that follow, each after a tell."""
+    made = data(case)
+    space = Space({f"x{i}": Float(0.0, 1.0) for i in range(case.d)})
+    limits = tuple(Constraint(f"g{j}", upper=0.0) for j in range(case.constraints))
+    opt = Optimizer(Task(space, (Objective("y"),), limits), GP(initial=1), seed=0)
+
+    def result(x: Array) -> list[float]:
+        return [*made.objective(x[None]).tolist(), *made.constraints(x[None])[0].tolist()]
+
+    opt.add_many([(space.decode(x), result(x)) for x in space.canonical(made.X)])
+    seconds = []
+    for _ in range(6):
+        start = time.thread_time()
+        trial = opt.ask()
+        seconds.append(time.thread_time() - start)
+        opt.tell(trial, result(space.encode(trial.params)))
+    return {"first": seconds[0], "next": float(np.median(seconds[1:]))}
+
+
+def botorch(case: Case) -> dict[str, float]:
+    """CPU seconds of BoTorch's default fit and of one optimisation of its log EI, on the same n rows."""
+    import torch
+    from botorch.acquisition import LogExpectedImprovement
+    from botorch.acquisition.analytic import LogConstrainedExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import ModelListGP, SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = data(case)
+            X, y, G = (torch.as_tensor(a) for a in (made.X, made.objective(made.X), made.constraints(made.X)))
+            start = time.thread_time()
+            outputs = [-y[:, None], *(G[:, j : j + 1] for j in range(case.constraints))]
+            models = [SingleTaskGP(X, out) for out in outputs]
+            for model in models:
+                fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            fitted = time.thread_time() - start
+            feasible = (G <= 0).all(dim=1) if case.constraints else torch.ones(len(y), dtype=torch.bool)
+            best = (-y)[feasible].max() if feasible.any() else (-y).min()
+            if case.constraints:
+                limits = {j + 1: (None, 0.0) for j in range(case.constraints)}
+                acquisition: Any = LogConstrainedExpectedImprovement(ModelListGP(*models), best, 0, limits)  # type: ignore[arg-type]
+            else:
+                acquisition = LogExpectedImprovement(models[0], best)
+            bounds = torch.tensor([[0.0] * case.d, [1.0] * case.d], dtype=torch.float64)
+            start = time.thread_time()
+            optimize_acqf(acquisition, bounds, q=1, num_restarts=10, raw_samples=512)
+            return {"fit": fitted, "optimise": time.thread_time() - start}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def main() -> int:
+    """Print one JSON line per case, then the verdict."""
+    botorch(Case(12, 2, 0, 1.0))  # the first call of torch pays for its start
+    missed = []
+    for case in CASES:
+        mine = ours(case)
+        theirs = botorch(case)
+        ratio = sum(theirs.values()) / mine["next"]
+        line: dict[str, Any] = {
+            "case": asdict(case),
+            "bbopt_cpu_s": {key: round(value, 3) for key, value in mine.items()},
+            "botorch_cpu_s": {key: round(value, 3) for key, value in theirs.items()},
+            "botorch_over_bbopt": round(ratio, 1),
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        if mine["next"] > case.limit:
+            missed.append(f"n={case.n}, d={case.d}, {case.constraints} constraints")
+    sys.stdout.write(("missed: " + "; ".join(missed) if missed else "all limits met") + "\n")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
