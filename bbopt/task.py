@@ -108,6 +108,7 @@ class Task:
     constraints: on outcomes; where: conditions on parameters, as text, that every asked point satisfies;
     feedback: "values", or "ranking" where people or comparisons order the points of a query.
 
+    >>> from bbopt.space import Float
     >>> task = Task(Space(x=Float(0, 1), y=Float(0, 1)), where=["x + y <= 1"])
     >>> task.known(task.space.encode({"x": 0.7, "y": 0.7})[None])
     array([False])
