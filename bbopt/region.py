@@ -69,8 +69,8 @@ class Region:
         self.smooth = [j for j in range(self.space.dimension) if not columns.levels[j] and j not in held]
         given = {*held, *self.completion.columns}
         self.free = np.array([j for j in range(self.space.dimension) if j not in given and columns.levels[j] != 1], int)
-        self.batch = max(1, CELLS // self.space.dimension)
-        self.chains = min(POOL, max(8, 12_800 // self.space.dimension))
+        self.batch = max(1, CELLS // max(self.space.dimension, 1))
+        self.chains = min(POOL, max(8, 12_800 // max(self.space.dimension, 1)))
         self.shift = np.zeros(self.space.dimension)  # where the unbounded columns are centred
 
     # -- rows from the unit cube ---------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Search methods, one per file. `bbopt.table` has their names; nothing is imported here."""

@@ -1,0 +1,54 @@
+"""The strategy that `strategy="auto"` stands for: chosen once, from the task and the budget, with the reason in words."""
+
+from __future__ import annotations
+
+from bbopt.designs import LARGEST_DIMENSION
+from bbopt.strategies.cmaes import CMAES, LARGEST_SIZE
+from bbopt.strategies.latent import Latent
+from bbopt.strategy import ABILITIES, Strategy
+from bbopt.table import configured, load
+from bbopt.task import Task
+
+MODEL_BUDGET = 1000  # evaluations beyond which a Gaussian process costs more than it saves
+MODEL_COLUMNS = 100
+
+
+def choose(task: Task, budget: int | None = None) -> tuple[Strategy, str]:
+    """The strategy for a task, and why. `budget`: how many evaluations are planned, if that is known.
+
+    >>> from bbopt.space import Float, Space
+    >>> choose(Task(Space(x=Float(0, 1))), budget=5000)[0]
+    CMAES(population=None, step_size=0.3, active=True)
+    """
+    needs, columns = task.needs(), task.space.dimension
+    evolution = needs <= CMAES.handles and Latent(task.space).size <= LARGEST_SIZE
+    if "rankings" in needs:
+        why_no_model = "the answers are rankings, and it learns from the order of rows alone"
+    elif "unbounded" in needs:
+        why_no_model = "some parameters have no bounds, where a model of the whole space has no support"
+    elif columns > MODEL_COLUMNS:
+        why_no_model = f"{columns} columns are too many for a Gaussian process"
+    elif budget is not None and budget > MODEL_BUDGET:
+        why_no_model = f"with {budget} evaluations a Gaussian process would cost more time than it saves evaluations"
+    else:
+        missing = needs - load("gp").handles
+        if not missing:
+            size = f"{columns} columns and {f'{budget} evaluations' if budget else 'a budget not given'}"
+            made = configured("gp", {} if budget is None else {"budget": budget})
+            return made, f"gp: a Gaussian process makes the most of few evaluations ({size})"
+        why_no_model = f"the Gaussian process does not handle {_words(missing)}"
+    if evolution:
+        return CMAES(), f"cmaes: {why_no_model}"
+    missing = needs - CMAES.handles
+    rest = (
+        f"no method here that learns handles {_words(missing)}"
+        if missing
+        else f"{columns} columns are too many for one that learns"
+    )
+    if columns <= LARGEST_DIMENSION:
+        return configured("sobol", {}), f"sobol: {rest}; its points cover the space evenly and learn nothing"
+    return configured("random", {}), f"random: {rest}; its points are drawn uniformly and learn nothing"
+
+
+def _words(abilities: frozenset[str]) -> str:
+    return ", ".join(f"{ABILITIES[name]} ({name})" for name in sorted(abilities))
