@@ -2,6 +2,7 @@
 
 Sources: I. M. Sobol', USSR Computational Mathematics and Mathematical Physics 7 (1967); scrambling of J. Matoušek, Journal
 of Complexity 14 (1998), as in SciPy; M. D. McKay, R. J. Beckman, W. J. Conover, Technometrics 21 (1979).
+This module imports SciPy: import it where it is needed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.stats import qmc
 
 from bbopt.errors import UsageError
 
@@ -26,8 +28,6 @@ def sobol(start: int, n: int, dimension: int, seed: int) -> Array:
     >>> bool((sobol(0, 4, 3, seed=1)[2:] == sobol(2, 2, 3, seed=1)).all())
     True
     """
-    from scipy.stats import qmc  # slow to import
-
     if not 0 < dimension <= LARGEST_DIMENSION:
         raise UsageError(
             f"sobol: expected 1 to {LARGEST_DIMENSION} columns, got {dimension}; use random points instead"

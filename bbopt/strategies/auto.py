@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bbopt.designs import LARGEST_DIMENSION
 from bbopt.strategies.cmaes import CMAES, LARGEST_SIZE
 from bbopt.strategies.latent import Latent
 from bbopt.strategy import ABILITIES, Strategy
@@ -45,6 +44,8 @@ def choose(task: Task, budget: int | None = None) -> tuple[Strategy, str]:
         if missing
         else f"{columns} columns are too many for one that learns"
     )
+    from bbopt.designs import LARGEST_DIMENSION  # SciPy, which the other choices can do without
+
     if columns <= LARGEST_DIMENSION:
         return configured("sobol", {}), f"sobol: {rest}; its points cover the space evenly and learn nothing"
     return configured("random", {}), f"random: {rest}; its points are drawn uniformly and learn nothing"

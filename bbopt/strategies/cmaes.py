@@ -48,7 +48,8 @@ class CMAES:
 
     population: rows per generation, None for 4 + 3 ln(columns); step_size: first standard deviation, as a share of the
     range of bounded columns (unbounded ones start with one scale); active: learn also from the worse half of the rows.
-    A user's own points, told before the first population is, move the start to the best of them.
+    Each set of values that asks hold fixed gets populations of its own. A user's own points, told before the first
+    population is, move the start to the best of them.
 
     >>> CMAES(population=12)
     CMAES(population=12, step_size=0.3, active=True)
@@ -89,11 +90,12 @@ class CMAES:
         return CMAState(Gaussian.start(latent.centre(), float(self.step_size), deviations))
 
     def ask(self, task: Task, state: CMAState, request: Request, key: Key) -> Query:
-        if any(query.origin == "strategy" for query in request.open):
+        given = [[column, value] for column, value in sorted(request.held.items())]
+        if any(query.origin == "strategy" and query.memo.get("held", []) == given for query in request.open):
             raise Waiting("CMA-ES waits for the rest of its population to be answered")
         latent, gaussian = Latent(task.space), state.gaussian
         if not latent.size:
-            return Query(task.feasible.sample(1, key.rng("population"), request.held))
+            return Query(task.feasible.sample(1, key.rng("population"), request.held), memo={"held": given})
         rng, held = key.rng("population"), request.held
         count = self._population(latent)
         spread = gaussian.step_size * self._scaling(latent, gaussian)
@@ -122,7 +124,7 @@ class CMAES:
             T[bad] = sample(len(bad))
         T = latent.clip(T)
         X = task.feasible.repair(place(T), key.rng("repair"), held)
-        return Query(X, memo={"sampled": T, "mean": gaussian.mean, "held": sorted(held)})
+        return Query(X, memo={"sampled": T, "mean": gaussian.mean, "held": given})
 
     def tell(self, task: Task, state: CMAState, query: Query, answer: Answer) -> CMAState:
         latent, gaussian = Latent(task.space), state.gaussian
@@ -154,7 +156,9 @@ class CMAES:
         known = sampled.shape == (len(X), latent.size)
         if not known:  # rows were left out, or are not of our making
             sampled = np.array([latent.at(x, gaussian.step_size) for x in X])
-        T = latent.learnt(X, sampled, gaussian.mean, gaussian.deviations, memo.get("held", ()))
+        T = latent.learnt(
+            X, sampled, gaussian.mean, gaussian.deviations, [int(column) for column, _ in memo.get("held", ())]
+        )
         Y: Array = (T - gaussian.mean) / (gaussian.step_size * scaling)
         foreign = np.ones(len(X), bool)
         if known and np.array_equal(np.asarray(memo.get("mean", ())), gaussian.mean):

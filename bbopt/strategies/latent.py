@@ -59,8 +59,7 @@ class Latent:
     def outside(self, T: Array) -> Array:
         """(k,) bool: a continuous coordinate is out of its bounds."""
         inside = T[:, self.smooth]
-        out: Array = ((inside < 0.0) | (inside > 1.0)).any(axis=1)
-        return out
+        return np.asarray(((inside < 0.0) | (inside > 1.0)).any(axis=1))
 
     def clip(self, T: Array) -> Array:
         """The nearest coordinates within the bounds."""
