@@ -1,7 +1,9 @@
 """Trials as a table: CSV out, CSV or a data frame in.
 
 Columns are `number`, `status`, `attempt`, one per parameter (values that are no plain numbers or text as JSON), one per
-metric, `std:METRIC` and `cost`. Reading needs the parameters and the metrics; other columns are optional.
+metric, `std:METRIC` and `cost`. Reading needs the parameters and the metrics; other columns are optional. Where a
+parameter or metric has one of these names, ours is `trial:cost` and so on; a metric called like a parameter is
+`value:NAME`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,25 @@ from bbopt.trial import Trial, jsonable
 
 if TYPE_CHECKING:
     from bbopt.study import Study
+    from bbopt.task import Task
     from bbopt.telling import Telling
+
+
+def own_column(task: Task, name: str) -> str:
+    """Heading of one of our own columns (number, status, attempt, cost), apart from the task's names.
+
+    >>> from bbopt.space import Float, Space
+    >>> from bbopt.task import Objective, Task
+    >>> task = Task(Space(number=Float(0, 1)), [Objective("cost")])
+    >>> own_column(task, "number"), own_column(task, "cost"), own_column(task, "status")
+    ('trial:number', 'trial:cost', 'status')
+    """
+    return f"trial:{name}" if name in task.space.names or name in task.metrics else name
+
+
+def metric_column(task: Task, name: str) -> str:
+    """Heading of a metric's column, apart from those of parameters."""
+    return f"value:{name}" if name in task.space.names else name
 
 
 def write_csv(opt: Study, path: Path) -> None:
@@ -30,7 +50,9 @@ def write_csv(opt: Study, path: Path) -> None:
     text = io.StringIO()
     deviations = [f"std:{name}" for name in task.metrics]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["number", "status", "attempt", *task.space.names, *task.metrics, *deviations, "cost"])
+    number, status, attempt, cost = (own_column(task, name) for name in ("number", "status", "attempt", "cost"))
+    metrics = [metric_column(task, name) for name in task.metrics]
+    writer.writerow([number, status, attempt, *task.space.names, *metrics, *deviations, cost])
     for trial in opt.trials():
         point = {**trial.params, **trial.context}
         values, std = trial.values or {}, trial.std
@@ -72,14 +94,16 @@ def read_rows(opt: Telling, source: Any) -> list[Trial]:
     else:
         raise UsageError(f"from_csv: expected a path or a data frame, got {type(source).__name__}")
     known = opt.trials()
+    status, number_column = own_column(opt.task, "status"), own_column(opt.task, "number")
+    metrics = [metric_column(opt.task, name) for name in opt.task.metrics]
     tell: list[tuple[Any, ...]] = []
     add: list[tuple[Any, ...]] = []
     for line, row in enumerate(rows, start=first):
         try:
-            if row.get("status", "ok") not in ("ok", ""):
-                continue
+            if row.get(status, "ok") not in ("ok", "") and all(_absent(row.get(name)) for name in metrics):
+                continue  # without a result; an open trial whose values were filled in has one
             result = _result(opt, row)
-            number = _number(row.get("number"))
+            number = _number(row.get(number_column))
             point = _point(opt, row)
             if number is not None and number < len(known) and _same_point(known[number], point):
                 tell.append((number, *result))
@@ -117,13 +141,14 @@ def _result(opt: Study, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         except (TypeError, ValueError):
             raise ValueRefused(f"{name}: expected a number, got {value!r}") from None
 
-    metrics = opt.task.metrics
-    for name in metrics:
-        if name not in row:
-            raise ValueRefused(f"no column {name!r}; expected columns for {', '.join(metrics)}")
-    values = {name: read(name, row[name]) for name in metrics}
+    metrics = {name: metric_column(opt.task, name) for name in opt.task.metrics}
+    for column in metrics.values():
+        if column not in row:
+            raise ValueRefused(f"no column {column!r}; expected columns for {', '.join(metrics.values())}")
+    values = {name: read(name, row[column]) for name, column in metrics.items()}
     std = {name: read(name, row[f"std:{name}"]) for name in metrics if not _absent(row.get(f"std:{name}"))}
-    return values, std, None if _absent(row.get("cost")) else read("cost", row["cost"])
+    cost = row.get(own_column(opt.task, "cost"))
+    return values, std, None if _absent(cost) else read("cost", cost)
 
 
 def _point(opt: Study, row: Mapping[str, Any]) -> dict[str, Any]:
