@@ -130,7 +130,6 @@ class _Session:
         self.ends: dict[str, Any] = read_json(folder / RUNS)
         self.told: dict[Job, int] = dict.fromkeys(plan.jobs(), 0)
         self.failed: dict[str, str] = {}
-        self._began = time.monotonic()
         self._start_of: dict[Job, tuple[float, int]] = {}
         self._spent: defaultdict[str, float] = defaultdict(float)  # seconds per strategy in this session
         self._units: defaultdict[str, float] = defaultdict(float)  # and the units of work that they bought
@@ -138,7 +137,6 @@ class _Session:
     def run(self, show: Callable[[Progress], None]) -> Outcome:
         """Do all that is left to do."""
         write_json(self.folder / DEFINITION, self._document)
-        SQLiteStore(self.folder / STORE).close()  # made here once, before workers open it
         self._count()
         waiting = sorted((job for job in self.told if not self._done(job)), key=self.units)
         try:
@@ -157,10 +155,18 @@ class _Session:
         return Outcome(self.folder, done, len(self.told), self.failed)
 
     def _count(self) -> None:
-        """Answered evaluations of each run, as `runs.json` has them; runs that it does not know begin at 0 and find out."""
-        for job in self.told:
-            end = self.ends.get(job.study, {})
-            self.told[job] = min(int(end.get("evaluations", 0)), self.plan.budget)
+        """Answered evaluations of each run. The store, made here once, knows those of runs that never came to an end."""
+        store = SQLiteStore(self.folder / STORE)
+        try:
+            studies = set(store.studies())
+            for job in self.told:
+                end = self.ends.get(job.study, {})
+                n = int(end.get("evaluations", 0))
+                if n < self.plan.budget and end.get("state") != "exhausted" and job.study in studies:
+                    n = sum(event.kind == "tell" for event in store.read(job.study, 0))
+                self.told[job] = min(n, self.plan.budget)
+        finally:
+            store.close()
 
     def _done(self, job: Job) -> bool:
         end = self.ends.get(job.study, {})

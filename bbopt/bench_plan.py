@@ -29,7 +29,7 @@ SETTINGS = ("suite", "initial", "initial_design")
 PACKAGES = ("bbopt", "numpy", "scipy", "torch", "gpytorch", "botorch")
 
 
-class BenchDiffers(UsageError):  # noqa: N818  named for what happened, as all errors of bbopt
+class BenchDiffers(UsageError):
     """The folder holds a benchmark with another definition; the message shows the difference."""
 
 

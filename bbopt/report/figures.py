@@ -207,17 +207,21 @@ def sheet(panel: str, summary: Summary, chosen: Looks, columns: int = 4) -> Figu
     views = summary.problems
     columns = max(1, min(columns, len(views)))
     rows = max(1, -(-len(views) // columns))
-    figure = Figure(figsize=(max(3.1 * columns, 4.0), 2.35 * rows + 0.55), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    width, height = max(3.1 * columns + 0.2, 4.0), 2.35 * rows + 0.85
+    figure = Figure(figsize=(width, height))
+    edges = {"left": 0.8 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.65 / height}
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.28, "hspace": 0.32})
     for axes, view in zip(grid.flat, views, strict=False):
         draw(axes, view, summary, chosen)
         axes.set_title(view.facts.label, loc="left", fontweight="bold")
     for axes in list(grid.flat)[len(views) :]:
         axes.set_axis_off()
     handles = [Line2D([], [], color=k.colour, linestyle=k.linestyle, linewidth=1.8, label=n) for n, k in chosen.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7))
-    figure.supxlabel("evaluations", fontsize=9, color=MUTED)
-    figure.supylabel(label, fontsize=9, color=MUTED)
+    figure.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.05 / height), ncols=min(len(handles), 7)
+    )
+    figure.text(0.5, 0.12 / height, "evaluations", ha="center", va="bottom", fontsize=9, color=MUTED)
+    figure.text(0.1 / width, 0.5, label, ha="left", va="center", rotation=90, fontsize=9, color=MUTED)
     return figure
 
 
@@ -232,12 +236,14 @@ def ranks_figure(comparison: Comparison, chosen: Looks) -> Figure:
     left, right = order[: (k + 1) // 2], order[(k + 1) // 2 :]
     groups = cliques(list(ranks), comparison.difference) if comparison.difference is not None else []
     height = 1.05 + 0.13 * len(groups) + 0.24 * len(left)
-    figure = Figure(figsize=(5.4, height))
+    margin = max(1.45, 0.75 + 0.09 * max(map(len, names)))  # inches for a name and its rank
+    width = 2.5 + 2 * margin
+    figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
-    axes.set_xlim(0, 5.4)
+    axes.set_xlim(0, width)
     axes.set_ylim(-height, 0)
-    begin, end, line = 1.45, 3.95, -0.72
+    begin, end, line = margin, width - margin, -0.72
 
     def place(rank: float) -> float:
         return begin + (rank - 1) / max(k - 1, 1) * (end - begin)
@@ -247,7 +253,7 @@ def ranks_figure(comparison: Comparison, chosen: Looks) -> Figure:
         axes.plot([place(tick)] * 2, [line, line + 0.07], color=INK, linewidth=1.0)
         axes.text(place(tick), line + 0.1, str(tick), ha="center", va="bottom", fontsize=8.5, color=MUTED)
     if comparison.difference is not None:
-        stop = min(begin + comparison.difference / max(k - 1, 1) * (end - begin), 5.3)
+        stop = min(begin + comparison.difference / max(k - 1, 1) * (end - begin), width - 0.1)
         axes.plot([begin, stop], [-0.3, -0.3], color=INK, linewidth=1.4)
         for x in (begin, stop):
             axes.plot([x, x], [-0.34, -0.26], color=INK, linewidth=1.4)
