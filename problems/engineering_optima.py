@@ -1,9 +1,10 @@
 """The best known points of the engineering suite, by problem name.
 
 Each point is feasible with a tolerance of 0 and survives encoding and decoding unchanged; each value is the one
-that the formula gives there. Obtained afresh from the formulas in this folder: differential evolution (two runs)
-and SLSQP (24 to 60 starts), then Newton steps on the active constraints and the smallest move inwards that
-satisfies them in floating point. The tests repeat the search. The analytic problems state theirs in their own file.
+that the formula gives there. Located by differential evolution (two runs) and SLSQP (24 to 60 starts) on a separate
+implementation (tests/reference/engineering.json); polished here by SLSQP and Newton steps on the active constraints,
+then moved inwards by the little that satisfies them in floating point. The tests search again, with SLSQP and, for
+the mixed twins, by enumeration. The analytic problems state their optima in their own file.
 """
 
 from __future__ import annotations
