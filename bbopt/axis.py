@@ -17,6 +17,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 LARGEST_INT = 2**50
 LARGEST_LOG_INT = 10**12
+SMALLEST, BELOW_ONE = 5e-324, float(np.nextafter(1.0, 0.0))  # the ends of a column belong to the bounds alone
 
 
 def read_bound(value: Any, what: str) -> float:
@@ -101,7 +102,7 @@ class NumericAxis:
         else:
             x = (value - self.low) / (self.high - self.low)
         # the ends are exact, and nothing else may claim to be an end: decoding maps 0 and 1 to the bounds
-        inside = np.clip(x, 5e-324, np.nextafter(1.0, 0.0))
+        inside = np.clip(x, SMALLEST, BELOW_ONE)
         return np.where(value <= self.low, 0.0, np.where(value >= self.high, 1.0, inside))
 
     def from_uniform(self, u: Array) -> Array:
@@ -166,15 +167,26 @@ class LinearBlock:
         exponents = np.repeat([axis.exponent for axis in axes], sizes)
         self._up = 10.0 ** np.maximum(-exponents, 0)
         self._down = 10.0 ** np.maximum(exponents, 0)
+        self._fine = bool((exponents <= 0).all())  # nothing to divide by: two operations less
 
     def decode(self, x: Array) -> Array:
         """(n, p) values of (n, p) encoded columns."""
-        value = np.rint((self._low + x * self._span) * self._up / self._down) * self._down / self._up
-        value = np.where(x <= 0.0, self._low, np.where(x >= 1.0, self._high, value))
-        bounded: Array = np.minimum(np.maximum(value, self._low), self._high)
-        return bounded
+        value = self._low + x * self._span
+        if self._fine:
+            value = np.rint(value * self._up) / self._up
+        else:
+            value = np.rint(value * self._up / self._down) * self._down / self._up
+        np.maximum(value, self._low, out=value)
+        np.minimum(value, self._high, out=value)
+        np.copyto(value, self._low, where=x <= 0.0)
+        np.copyto(value, self._high, where=x >= 1.0)
+        return value
 
     def canonical(self, x: Array) -> Array:
         value = self.decode(x)
-        inside = np.minimum(np.maximum((value - self._low) / self._span, 5e-324), np.nextafter(1.0, 0.0))
-        return np.where(value <= self._low, 0.0, np.where(value >= self._high, 1.0, inside))
+        column = (value - self._low) / self._span
+        np.maximum(column, SMALLEST, out=column)
+        np.minimum(column, BELOW_ONE, out=column)
+        np.copyto(column, 0.0, where=value <= self._low)
+        np.copyto(column, 1.0, where=value >= self._high)
+        return column

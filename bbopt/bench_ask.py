@@ -110,11 +110,11 @@ def ours(case: Case) -> dict[str, float]:
 def botorch(case: Case) -> dict[str, float]:
     """CPU seconds of BoTorch's default fit and of one optimisation of its log EI, on the same n rows."""
     import torch
-    from botorch.acquisition import LogExpectedImprovement
-    from botorch.acquisition.analytic import LogConstrainedExpectedImprovement
+    from botorch.acquisition.analytic import LogConstrainedExpectedImprovement, LogExpectedImprovement
     from botorch.fit import fit_gpytorch_mll
-    from botorch.models import ModelListGP, SingleTaskGP
-    from botorch.optim import optimize_acqf
+    from botorch.models.gp_regression import SingleTaskGP
+    from botorch.models.model_list_gp_regression import ModelListGP
+    from botorch.optim.optimize import optimize_acqf
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     threads = torch.get_num_threads()

@@ -115,9 +115,9 @@ class Task:
     """
 
     space: Space
-    objectives: tuple[Objective, ...] = (Objective("objective"),)
-    constraints: tuple[Constraint, ...] = ()
-    where: tuple[str, ...] = ()
+    objectives: Sequence[Objective] = (Objective("objective"),)
+    constraints: Sequence[Constraint] = ()
+    where: Sequence[str] = ()
     feedback: str = "values"
     _rules: tuple[Expression, ...] = field(init=False, repr=False, compare=False)
 
