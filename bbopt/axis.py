@@ -171,7 +171,7 @@ class LinearBlock:
 
     def decode(self, x: Array) -> Array:
         """(n, p) values of (n, p) encoded columns."""
-        value = self._low + x * self._span
+        value: Array = self._low + x * self._span
         if self._fine:
             value = np.rint(value * self._up) / self._up
         else:
@@ -184,7 +184,7 @@ class LinearBlock:
 
     def canonical(self, x: Array) -> Array:
         value = self.decode(x)
-        column = (value - self._low) / self._span
+        column: Array = (value - self._low) / self._span
         np.maximum(column, SMALLEST, out=column)
         np.minimum(column, BELOW_ONE, out=column)
         np.copyto(column, 0.0, where=value <= self._low)
