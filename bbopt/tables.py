@@ -105,6 +105,8 @@ def read_rows(opt: Telling, source: Any) -> list[Trial]:
             result = _result(opt, row)
             number = _number(row.get(number_column))
             point = _point(opt, row)
+            opt.task.space.encode(point)  # every line is checked before any is written
+            opt.task.read_metrics(result[0])
             if number is not None and number < len(known) and _same_point(known[number], point):
                 tell.append((number, *result))
             else:

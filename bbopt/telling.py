@@ -144,7 +144,7 @@ class Telling(Study):
         return [self._trial(first + i) for i in range(len(queries))]
 
     def from_csv(self, source: Any) -> list[Trial]:
-        """Read results from a CSV file, or a data frame, in one transaction: rows with the `number` of an open trial are
+        """Read results from a CSV file, or a data frame: rows with the `number` of an open trial are
         told, others are added as new points. Raises ValueRefused or SpaceError naming the line; then nothing is recorded."""
         from bbopt.tables import read_rows
 
