@@ -60,7 +60,7 @@ def _message(error: BaseException) -> str:
     return str(error.args[0]) if len(error.args) == 1 else str(error)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group("bbopt", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(bbopt.__version__, package_name="bbopt")
 def main() -> None:
     """Black-box optimization from a shell: ask for points, evaluate them anywhere, tell what came of them.

@@ -191,9 +191,13 @@ def bench(suite: str, chosen: tuple[str, ...], budget: int, seeds: str, out: str
         strange = [name for name in only if name not in listed]
         if strange:
             raise click.UsageError(f"--problem: {suite} has {', '.join(listed)}; got {strange[0]!r}")
-    outcome = run_bench(
-        only or suite, named, budget, numbers, out, initial=initial, workers=workers, progress=not quiet
-    )
+    try:
+        outcome = run_bench(
+            only or suite, named, budget, numbers, out, initial=initial, workers=workers, progress=not quiet
+        )
+    except KeyboardInterrupt:
+        note("what was evaluated is safe; the same command goes on from here")
+        raise
     if as_json:
         print_json({"folder": str(outcome.folder), "complete": outcome.complete, "planned": outcome.planned,
                     "failed": outcome.failed})  # fmt: skip

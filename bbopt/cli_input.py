@@ -111,6 +111,7 @@ def read_params(words: Sequence[str], space: Space) -> dict[str, Any]:
     """A point from `name=value` words, or from JSON on standard input where the only word is `-`: the values, a trial, or a document
     with one."""
     if tuple(words) != ("-",):
+        _no_options(words)
         return params_of(words, space, "point")
     from bbopt.errors import UsageError
 
