@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 
 import problems
-from bbopt import bench_run
-from bbopt.bench import Progress, _Session, run_bench
-from bbopt.bench_plan import BenchDiffers, Job, Plan, as_seeds, read_json, write_json
-from bbopt.bench_pool import folder_lock
-from bbopt.bench_progress import _lines, duration, line
-from bbopt.bench_run import initial_design, run_job
+from bbopt.bench import BenchDiffers, Progress, run_bench
+from bbopt.bench import job as bench_job
+from bbopt.bench.job import initial_design, run_job
+from bbopt.bench.plan import Job, Plan, as_seeds, join, read_json, write_json
+from bbopt.bench.pool import folder_lock
+from bbopt.bench.progress import _lines, duration, line
+from bbopt.bench.run import _Session
 from bbopt.errors import UsageError
 from bbopt.optimizer import Optimizer
 from bbopt.report.load import load
@@ -175,9 +176,8 @@ def test_the_same_call_again_does_nothing_and_more_is_added(folder: Path, tmp_pa
         ({"budget": 11}, "budget: 12 there, 11 here"),
         ({"initial": 6}, "initial: 5 there, 6 here"),
         ({"strategies": {"random": Sobol()}}, "name 'random' there, 'sobol' here"),
-        ({"suite": "engineering"}, "suite: 'selection' there, 'engineering' here"),
     ],
-    ids=["budget", "initial", "strategy", "suite"],
+    ids=["budget", "initial", "strategy"],
 )
 def test_another_benchmark_in_the_folder_is_refused_with_the_difference(
     change: dict[str, Any], shown: str, folder: Path
@@ -187,6 +187,20 @@ def test_another_benchmark_in_the_folder_is_refused_with_the_difference(
     with pytest.raises(BenchDiffers, match=shown):
         run_bench(**(arguments | change), out=folder, progress=False)
     assert (folder / "bench.json").read_bytes() == before
+
+
+def test_a_selection_can_grow_into_its_suite_and_two_suites_do_not_mix(tmp_path: Path) -> None:
+    def plan(suite: str, names: tuple[str, ...]) -> Plan:
+        return Plan(suite, names, {"random": RandomSearch()}, (0,), 5, 2)
+
+    mixed = problems.names("engineering-mixed")
+    some = plan("selection", mixed[2:4]).to_json()
+    whole = join(some, plan("engineering-mixed", mixed), tmp_path)
+    assert (whole["suite"], whole["problems"]) == ("engineering-mixed", list(mixed))
+    assert join(whole, plan("selection", mixed[:1]), tmp_path)["suite"] == "engineering-mixed"
+    assert join(whole, plan("selection", ("branin",)), tmp_path)["suite"] == "selection"
+    with pytest.raises(BenchDiffers, match="suite: 'engineering-mixed' there, 'engineering' here"):
+        join(whole, plan("engineering", problems.names("engineering")), tmp_path)
 
 
 def bench_process(out: Path, budget: int) -> subprocess.Popen[bytes]:
@@ -293,7 +307,7 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(
 
 
 def test_one_benchmark_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    code = f"from pathlib import Path\nfrom bbopt.bench_pool import folder_lock\nwith folder_lock(Path({str(tmp_path)!r})):\n    print(flush=True); input()"
+    code = f"from pathlib import Path\nfrom bbopt.bench.pool import folder_lock\nwith folder_lock(Path({str(tmp_path)!r})):\n    print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -350,7 +364,7 @@ class Grid:
 
 def test_a_small_space_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Grid()
-    monkeypatch.setattr(bench_run.problems, "get", lambda name: grid)
+    monkeypatch.setattr(bench_job.problems, "get", lambda name: grid)
     job = Job("grid", "random", 0)
     finished = run_job(job, RandomSearch(), 20, 3, tmp_path / "runs.db")
     assert (finished.evaluations, finished.new, finished.exhausted) == (
@@ -368,7 +382,7 @@ def test_an_open_trial_is_answered_first(tmp_path: Path, monkeypatch: pytest.Mon
     for name, broken in (("cut", 4), ("whole", -1)):
         grid = Grid()
         grid.broken = broken
-        monkeypatch.setattr(bench_run.problems, "get", lambda _, grid=grid: grid)
+        monkeypatch.setattr(bench_job.problems, "get", lambda _, grid=grid: grid)
         job = Job("grid", "random", 1)
         if broken > 0:
             with pytest.raises(OSError, match="simulator"):
@@ -423,12 +437,13 @@ def test_progress_in_words() -> None:
     show = _lines(written.append)
     show(at)
     assert written == []  # not more than twice a minute
-    show(Progress(12, 12, 1200, 1200, 0, 0.0))
+    for _ in range(2):
+        show(Progress(12, 12, 1200, 1200, 0, 0.0))
     assert written == ["12 of 12 runs, 1200 of 1200 evaluations"]
 
 
 def test_bar_writes_to_standard_error_only(capfd: pytest.CaptureFixture[str]) -> None:
-    from bbopt.bench_progress import bar
+    from bbopt.bench.progress import bar
 
     with bar("engineering") as show:
         show(Progress(12, 12, 1200, 1200, 0, 0.0))

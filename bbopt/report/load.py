@@ -6,7 +6,7 @@ The log is read by `bbopt.book.Book` without making a strategy, so that a report
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ ANSWERED = (OK, LOST, IMPOSSIBLE, CANCELLED, RANKED)
 
 def load(folder: Path) -> Bench:
     """All records of a benchmark folder, complete or not. Raises UsageError where there is none."""
-    from bbopt.bench_plan import read_json
+    from bbopt.bench.plan import read_json
 
     definition = read_json(folder / DEFINITION)
     if not definition:
@@ -54,7 +54,7 @@ def load(folder: Path) -> Bench:
         finally:
             store.close()
     return Bench(
-        title=definition["suite"],
+        title=_title(definition["suite"], facts),
         strategies=tuple(definition["strategies"]),
         problems=facts,
         seeds=tuple(definition["seeds"]),
@@ -152,6 +152,13 @@ def _domain(parameter: Any) -> str:
     return "unbounded"
 
 
+def _title(suite: str, facts: Sequence[ProblemFacts]) -> str:
+    """The suite, or the problems of a selection."""
+    if suite != "selection":
+        return suite
+    return ", ".join(one.label for one in facts) if len(facts) <= 3 else f"{len(facts)} problems"
+
+
 def _configuration(strategy: Mapping[str, Any]) -> str:
     """A strategy with its options, as one would write it."""
     name = strategy.get("name") or str(strategy.get("class", "")).rpartition(":")[2]
@@ -182,6 +189,6 @@ def _machine(machine: Mapping[str, Any], workers: Any) -> str:
         machine.get("processor"),
         f"{machine.get('cores')} cores",
         machine.get("system"),
-        f"{workers} worker processes",
+        f"{workers} worker process{'es' * (workers != 1)}",
     ]
     return ", ".join(str(part) for part in parts if part)

@@ -21,8 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Self
 
-from bbopt.bench_plan import Job
-from bbopt.bench_run import Finished, run_job
+from bbopt.bench.job import Finished, run_job
+from bbopt.bench.plan import Job
 from bbopt.errors import UsageError
 from bbopt.strategy import Strategy
 

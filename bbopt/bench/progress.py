@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bbopt.bench import Progress
+    from bbopt.bench.run import Progress
 
 __all__ = ["bar", "duration", "line"]
 
@@ -67,13 +67,14 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def _lines(write: Callable[[str], None]) -> Callable[[Progress], None]:
-    last = time.monotonic()
+    last, written = time.monotonic(), ""
 
     def show(progress: Progress) -> None:
-        nonlocal last
-        ended = not progress.running
-        if ended or time.monotonic() - last >= LINE_SECONDS:
-            last = time.monotonic()
-            write(line(progress))
+        nonlocal last, written
+        ended = progress.runs + progress.failed == progress.runs_total
+        text = line(progress)
+        if text != written and (ended or time.monotonic() - last >= LINE_SECONDS):
+            last, written = time.monotonic(), text
+            write(text)
 
     return show

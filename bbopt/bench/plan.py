@@ -3,7 +3,7 @@
 `bench.json` holds the definition and a list of the sessions that worked on it (when, versions, machine). A later command
 may name more problems, strategies or seeds, or a larger budget: the folder then holds the union, and the command works on
 what it names. Anything else that differs (a strategy of the same name with other options, another suite, a smaller
-budget, another initial design) is refused with the difference.
+budget, another initial design) is refused with the difference. Problems named one by one are a "selection".
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from bbopt.strategy import Strategy
 __all__ = ["BenchDiffers", "Job", "Plan", "describe_strategy", "join", "machine", "read_json", "versions", "write_json"]
 
 FORMAT = 1
-SETTINGS = ("suite", "initial", "initial_design")
+SETTINGS = ("initial", "initial_design")
+SELECTION = "selection"  # in place of a suite: problems chosen one by one
 PACKAGES = ("bbopt", "numpy", "scipy", "torch", "gpytorch", "botorch")
 
 
@@ -115,6 +116,8 @@ def join(found: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
     if found.get("format") != FORMAT:
         raise BenchDiffers(f"{folder} has format {found.get('format')}, this bbopt writes {FORMAT}; use another folder")
     lines = [f"{k}: {found.get(k)!r} there, {wanted[k]!r} here" for k in SETTINGS if found.get(k) != wanted[k]]
+    if found["suite"] != wanted["suite"] and SELECTION not in (found["suite"], wanted["suite"]):
+        lines.append(f"suite: {found['suite']!r} there, {wanted['suite']!r} here")
     if wanted["budget"] < found["budget"]:
         lines.append(f"budget: {found['budget']} there, {wanted['budget']} here (it can grow, not shrink)")
     for name, options in wanted["strategies"].items():
@@ -128,9 +131,12 @@ def join(found: Mapping[str, Any], plan: Plan, folder: Path) -> dict[str, Any]:
             + "\nChoose another folder, or the "
             "values that are there. More problems, strategies, seeds or evaluations may be added."
         )
+    together = [*found["problems"], *(p for p in wanted["problems"] if p not in found["problems"])]
+    whole = [d for d in (found, wanted) if d["suite"] != SELECTION and set(d["problems"]) == set(together)]
     return {
         **wanted,
-        "problems": [*found["problems"], *(p for p in wanted["problems"] if p not in found["problems"])],
+        "suite": whole[0]["suite"] if whole else SELECTION,
+        "problems": whole[0]["problems"] if whole else together,
         "strategies": {**found["strategies"], **wanted["strategies"]},
         "seeds": sorted({*found["seeds"], *wanted["seeds"]}),
         "sessions": list(found.get("sessions", [])),

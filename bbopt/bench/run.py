@@ -1,12 +1,4 @@
-"""Run strategies on problems, over the cores of this machine, into one folder that can be continued.
-
-    outcome = run_bench("engineering", {"gp": GP(), "random": Random()}, budget=100, seeds=10, out="results")
-
-The folder holds `runs.db`, a store with one study per run, named problem/strategy/seed, in which every evaluation is
-durable as soon as it is told; `bench.json`, the definition (`bbopt.bench_plan`); `runs.json`, how each run ended; and
-`workers.log`, what workers printed. The same call again, after Ctrl-C, a kill or a crash, goes on where it stopped, and
-gives the same trials as a call that was not interrupted. `bbopt.report.write_report` makes the report of the folder.
-"""
+"""One call of `run_bench`: check what was asked, hand out the runs, collect what became of them, estimate the rest."""
 
 from __future__ import annotations
 
@@ -19,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import problems
-from bbopt.bench_plan import Job, Plan, as_seeds, cores, join, machine, now, read_json, versions, write_json
-from bbopt.bench_pool import STORE, Assignment, Pool, Report, folder_lock
+from bbopt.bench.plan import SELECTION, Job, Plan, as_seeds, cores, join, machine, now, read_json, versions, write_json
+from bbopt.bench.pool import STORE, Assignment, Pool, Report, folder_lock
 from bbopt.errors import UsageError
 from bbopt.store import SQLiteStore
 from bbopt.strategy import Strategy
@@ -96,7 +88,7 @@ def run_bench(
         session = _Session(folder, plan, {n: (t.space.dimension, t.c) for n, t in tasks.items()}, workers or cores())
         show = progress if callable(progress) else None
         if progress is True:
-            from bbopt.bench_progress import bar
+            from bbopt.bench.progress import bar
 
             show = stack.enter_context(bar(plan.suite))
         return session.run(show or (lambda _: None))
@@ -106,7 +98,7 @@ def _problems(names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Label and problems of a suite, or of a list of problems."""
     if len(names) == 1 and names[0] in problems.suites():
         return names[0], problems.names(names[0])
-    return "selection", tuple(problems.get(name).name for name in names)
+    return SELECTION, tuple(problems.get(name).name for name in names)
 
 
 class _Session:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import problems
-from bbopt.bench_plan import Job
+from bbopt.bench.plan import Job
 from bbopt.errors import Exhausted, UsageError
 from bbopt.optimizer import Optimizer
 from bbopt.strategy import Strategy
