@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,29 +178,47 @@ class SQLiteStore:
             )
         if not self.path.parent.is_dir():
             raise StoreMissing(f"expected a folder at {self.path.parent} to keep the store in; make it first")
-        self._connect()
-
-    def _connect(self) -> None:
-        self._pid = os.getpid()
         self._ids: dict[str, int] = {}
+        self._link: sqlite3.Connection | None = None
+        self._heard: Callable[[str], Any] | None = None
+        self._closed = False
         with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._prepare()
+            self._connect()
+        _STORES.add(self)
 
-    def _prepare(self) -> None:
-        connection = self._connection
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this process; made anew after a fork."""
+        return self._link or self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError(f"{self.path} was closed by this object; open the study again")
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        connection.set_trace_callback(self._heard)
+        self._link = connection
+        return connection
+
+    def _hang_up(self) -> None:
+        """Close the connection; the next call makes a new one."""
+        if self._link is not None and not self._link.in_transaction:
+            self._link.close()
+            self._link = None
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION and tables:
-            connection.close()
             raise NotAStore(
                 f"expected a bbopt store at {self.path}, got a database of something else; choose another path"
             )
         if version > VERSION:
-            connection.close()
             raise StoreTooNew(
                 f"{self.path} has format {version}, this bbopt reads up to {VERSION}: it was written by a newer bbopt; update bbopt to open it"
             )
@@ -239,14 +258,13 @@ class SQLiteStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._mutex, self._errors():
-            if os.getpid() != self._pid:  # a connection must not be used across a fork
-                self._connect()
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                _rollback(self._connection)
+                _rollback(connection)
                 raise
 
     def _study(self, name: str) -> int:
@@ -283,21 +301,17 @@ class SQLiteStore:
 
     def read(self, name: str, after: int) -> list[Event]:
         with self._mutex, self._errors():
-            if os.getpid() != self._pid:
-                self._connect()
             return _read(self._connection, self._study(name), after)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Writer]:
-        with self._mutex:
-            study = self._study(name)
-            with self._transaction() as connection:
-                yield _SQLiteWriter(connection, study)
+        with self._transaction() as connection:
+            yield _SQLiteWriter(connection, self._study(name))
 
     def lock(self, name: str, owner: str, seconds: float) -> bool:
         """Take the study's asker's lock, unless a living process holds it. It expires after `seconds`."""
-        study = self._study(name)
         with self._transaction() as connection:
+            study = self._study(name)
             row = connection.execute("SELECT owner, expires FROM asker WHERE study = ?", (study,)).fetchone()
             now = time.time()
             if row and row[0] != owner and row[1] > now and _alive(row[0]):
@@ -311,11 +325,16 @@ class SQLiteStore:
 
     def trace(self, heard: Callable[[str], Any] | None) -> None:
         """Have every SQL statement told to `heard`, for tests and benchmarks that count commits; None ends it."""
-        self._connection.set_trace_callback(heard)
+        with self._mutex:
+            self._heard = heard
+            self._connection.set_trace_callback(heard)
 
     def close(self) -> None:
         with self._mutex:
-            self._connection.close()
+            self._closed = True
+            if self._link is not None:
+                self._link.close()
+                self._link = None
 
 
 class _SQLiteWriter:
@@ -351,3 +370,30 @@ def _read(connection: sqlite3.Connection, study: int, after: int) -> list[Event]
 def _rollback(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
+
+
+# A connection must not cross a fork: the child would believe that it holds the locks of its parent, and what it writes
+# would be lost once the parent closes the file. So all are closed before a fork, and made anew when they are needed.
+
+_STORES: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for store in sorted(_STORES, key=id):
+        store._mutex.acquire()
+        store._hang_up()
+
+
+def _after_fork_here() -> None:
+    for store in sorted(_STORES, key=id):
+        store._mutex.release()
+
+
+def _after_fork_in_child() -> None:
+    for store in _STORES:
+        store._mutex = threading.RLock()
+        store._link = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_in_child)
