@@ -1,0 +1,157 @@
+"""Three toy strategies on which the contract was first run: free batch size, lockstep population, and (below) scripts.
+
+They are as small as a strategy can be, and honest: each claims only what `test_contract.py` finds it able to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from bbopt.errors import Waiting
+from bbopt.query import Answer, Array, Key, Query, Ranking, Request, Values
+from bbopt.script import Reply, Script, Slates, Steps
+from bbopt.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class ClimberState:
+    """Rows with numbers as they came: X (n, D), score (n,), lower is better."""
+
+    X: Array
+    score: Array
+    told: int = 0
+
+
+@dataclass(frozen=True)
+class Climber:
+    """Free batch: half of the rows are the best row so far with a few columns redrawn nearby, half are uniform.
+
+    Constraints come before the objective (infeasible rows are worse than all feasible ones), so any metric will do.
+    """
+
+    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "categorical", "conditional", "fixed"})
+    learns: ClassVar[Literal["rows", "queries"]] = "rows"
+    instant: ClassVar[bool] = True
+
+    width: float = 0.1
+
+    def init(self, task: Task, key: Key) -> ClimberState:
+        return ClimberState(np.zeros((0, task.space.dimension)), np.zeros(0))
+
+    def ask(self, task: Task, state: ClimberState, request: Request, key: Key) -> Query:
+        rng = key.rng("climb")
+        space = task.space
+        U = rng.random((request.n, space.dimension))
+        X = space.from_uniform(U)
+        if len(state.score):
+            best = state.X[np.argmin(state.score)]
+            redrawn = rng.random(X.shape) < max(0.5, 1.0 / max(1, space.dimension))
+            levels = np.array(space.columns.levels)
+            category = np.array([kind == "category" for kind in space.columns.kind], bool)
+            shift = rng.normal(0.0, self.width, X.shape) * rng.choice([1.0, 0.1], (request.n, 1))
+            shift = np.where(
+                levels > 1, np.sign(shift) * np.maximum(np.abs(shift), 1.0 / np.maximum(levels - 1, 1)), shift
+            )
+            near = np.where(category, X, np.clip(best + shift, 0.0, np.where(category, levels, 1.0)))
+            move = np.where(redrawn & (~category | (rng.random(X.shape) < 0.2)), near, best)
+            climbing = rng.random(request.n) < 0.75
+            X = np.where(climbing[:, None], move, X)
+        return Query(space.canonical(X), memo={"told": state.told, "U": U})
+
+    def tell(self, task: Task, state: ClimberState, query: Query, answer: Answer) -> ClimberState:
+        assert isinstance(answer, Values)
+        ok = answer.ok
+        rows = np.asarray(query.X[answer.rows[ok]], float)
+        score = np.concatenate([state.score, penalised(answer)[ok]])
+        return ClimberState(np.concatenate([state.X, rows]), score, state.told + len(answer.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationState:
+    mean: Array
+    width: float
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Lockstep: `size` rows around a mean, which moves to the average of the better half once all are answered."""
+
+    handles: ClassVar[frozenset[str]] = frozenset({"rankings", "unbounded", "constraints"})
+    learns: ClassVar[Literal["rows", "queries"]] = "queries"
+    instant: ClassVar[bool] = True
+
+    size: int = 5
+
+    def init(self, task: Task, key: Key) -> PopulationState:
+        bounded = np.array(task.space.columns.bounded, bool)
+        return PopulationState(np.where(bounded, 0.5, 0.0), 0.3)
+
+    def ask(self, task: Task, state: PopulationState, request: Request, key: Key) -> Query:
+        if request.open:
+            raise Waiting("one population at a time")
+        noise = key.rng("population").normal(size=(self.size, task.space.dimension))
+        bounded = np.array(task.space.columns.bounded, bool)
+        X = state.mean + state.width * noise
+        X = np.where(bounded, np.clip(X, 0.0, 1.0), X)
+        return Query(task.space.canonical(X), memo={"generation": state.generation})
+
+    def tell(self, task: Task, state: PopulationState, query: Query, answer: Answer) -> PopulationState:
+        order = order_of(answer)
+        if not order:
+            return replace(state, generation=state.generation + 1)
+        better = np.asarray(query.X)[order[: max(1, len(order) // 2)]]
+        return PopulationState(better.mean(axis=0), max(0.9 * state.width, 1e-6), state.generation + 1)
+
+
+def order_of(answer: Answer) -> list[int]:
+    """Rows of a query from best to worst; rows without an answer are left out."""
+    if isinstance(answer, Ranking):
+        return [row for group in answer.groups for row in group]
+    score = penalised(answer)
+    return [int(answer.rows[i]) for i in np.argsort(score, kind="stable") if answer.ok[i]]
+
+
+def penalised(answer: Values) -> Array:
+    """(k,) the objective, and for infeasible rows something worse than every objective."""
+    violation = np.maximum(answer.G, 0.0).sum(axis=1)
+    return np.where(violation > 0, 1e301 + np.minimum(violation, 1e300), answer.Y[:, 0])
+
+
+@dataclass(frozen=True)
+class Walk(Script):
+    """A script of three phases: a design, two slates of which one answer is enough, and then steps until it ends."""
+
+    handles: ClassVar[frozenset[str]] = frozenset({"rankings"})
+
+    steps: int = 40
+
+    def run(self, task: Task, rng: np.random.Generator) -> Steps:
+        D = task.space.dimension
+        reply: Reply = yield Query(task.feasible.sample(4, rng))
+        best = best_of(reply, reply.X[0])
+        for step in range(self.steps):
+            width = 0.25 * 0.9**step
+            queries = tuple(Query(near(task, best, width, 2, rng)) for _ in range(2 if step % 8 == 0 else 1))
+            if len(queries) == 2:
+                replies: list[Reply | None] = yield Slates(queries, quorum=1)
+                for one in replies:
+                    best = best if one is None else best_of(one, best)
+            else:
+                reply = yield replace(queries[0], memo={"width": width, "D": D})
+                best = best_of(reply, best)
+
+
+def near(task: Task, x: Array, width: float, n: int, rng: np.random.Generator) -> Array:
+    """x itself (the script compares with it) and n rows around it."""
+    bounded = np.array(task.space.columns.bounded, bool)
+    rows = x + width * rng.normal(size=(n, len(x)))
+    return task.space.canonical(np.vstack([x, np.where(bounded, np.clip(rows, 0.0, 1.0), rows)]))
+
+
+def best_of(reply: Reply, otherwise: Array) -> Array:
+    order = order_of(reply.answer)
+    return np.asarray(reply.X)[order[0]] if order else otherwise
