@@ -118,8 +118,9 @@ class CMAES:
             wrong = latent.outside(T[bad])
             if task.where:
                 wrong |= ~task.feasible.contains(place(latent.clip(T[bad])))
+            hopeless = task.where and len(bad) == count and wrong.all()  # an equality, say: repair has to do it
             bad = bad[wrong]
-            if not len(bad):
+            if not len(bad) or hopeless:
                 break
             T[bad] = sample(len(bad))
         T = latent.clip(T)
