@@ -1,8 +1,9 @@
 """Where a black box cannot be evaluated at all: a model of the failing region, kept apart from the model of the values.
 
-Labels -1 (worked) and +1 (cannot work) are regressed by a Gaussian process with a Matern 5/2 kernel; the probability of
-working is that of a value below 0 (least-squares classification, Rasmussen and Williams 2006, section 6.5). The kernel
-is rough on purpose: the edge of such a region is a jump.
+Every row is given its distance to the nearest row of the other kind, negative where it worked: a rough signed distance
+to the edge of the region, which is continuous, close to linear near the edge, and the more exact the nearer the two
+rows are. A Gaussian process of those values, with a noise in proportion to them, locates the edge as sharply as the
+rows allow and continues it where there are none; labels of -1 and +1 would be a jump that no smooth model continues.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess, condition
+from surrogates.kernels import squared_distances
 from surrogates.map_fit import Fitted, Prior, fit_map
 
 Array = NDArray[np.float64]
+DOUBT = 0.25  # standard error of a row's value, relative to the value
 
 
 def fit_region(inputs: Inputs, worked: Array, failed: Array, starts: Sequence[Fitted | None] = (None,)) -> GaussianProcess:
@@ -29,8 +32,14 @@ def fit_region(inputs: Inputs, worked: Array, failed: Array, starts: Sequence[Fi
     True
     """
     X = np.concatenate([worked, failed])
-    labels = np.concatenate([-np.ones(len(worked)), np.ones(len(failed))])
-    location, spread = Prior.botorch(inputs.dimension).lengthscale
-    prior = Prior((location, spread), noise=(-6.0, 1.0), noise_bounds=(1e-4, 0.1), scale=(0.0, 0.5))
-    fitted = fit_map(inputs, X, labels, prior, "matern52", starts=tuple(starts))
-    return condition(inputs, X, labels[:, None], [fitted], "matern52")
+    if len(worked):
+        apart = np.sqrt(squared_distances(inputs.features(worked), inputs.features(failed)))
+        values = np.concatenate([-apart.min(axis=1), apart.min(axis=0)])
+    else:
+        values = np.ones(len(failed))
+    values = values / max(float(np.sqrt(np.mean(values**2))), 1e-300)
+    doubt = (DOUBT * values) ** 2
+    fitted = fit_map(
+        inputs, X, values, Prior.noiseless(inputs.dimension, 1e-8, (0.0, 1.0)), "matern52", doubt, tuple(starts)
+    )
+    return condition(inputs, X, values[:, None], [fitted], "matern52", doubt[:, None])

@@ -21,6 +21,8 @@ from bbopt.acquisition.logei import log_expected_improvement, log_probability_be
 from surrogates.predictor import Predictor
 
 Array = NDArray[np.float64]
+PENALTY = 1e4
+EDGE_SD = 1e-3  # blur of the edge of a failing region, in units of the region model's values
 SMALLEST_SD = 1e-7  # of any output, in units of its standardised values
 
 
@@ -31,13 +33,13 @@ class ConstrainedLogEI:
     predictor: output 0 is the objective (minimised), the rest are constraints; S vectors of base values each.
     best: (S,) lowest objective value among the feasible base points of each draw, NaN where there is none.
     limits: (c,) a constraint holds at or below its limit. reward: log improvement credited where best is NaN.
-    evaluable: a model whose only output is above 0 where points cannot be evaluated, or None.
+    evaluable: where points can be evaluated at all, or None if that is everywhere.
     """
 
     predictor: Predictor
     best: Array
     limits: Array
-    evaluable: Predictor | None = None
+    evaluable: Evaluable | None = None
     reward: float = 0.0
 
     def value(self, X: Array) -> Array:
@@ -78,19 +80,36 @@ class ConstrainedLogEI:
                 weights = weights.sum(axis=2, keepdims=True)
             gradient = self.predictor.backward(moments, weights, by_variance)
         if self.evaluable is not None:
-            chance, slope = log_evaluable(self.evaluable, X, with_gradient)
+            chance, slope = self.evaluable.log_chance(X, with_gradient)
             value, gradient = value + chance, gradient + slope
         return value, gradient
 
 
-def log_evaluable(model: Predictor, X: Array, with_gradient: bool) -> tuple[Array, Array]:
-    """(q,) log probabilities that the only output of `model` is at most 0, and their (q, d) gradients (or zeros)."""
-    moments = model.forward(X)
-    sd = np.sqrt(np.maximum(moments.variance[0], SMALLEST_SD**2))
-    value, by_mean, by_sd = log_probability_below(moments.mean[0, :, 0], sd, 0.0)
-    if not with_gradient:
-        return value, np.zeros_like(X)
-    return value, model.backward(moments, by_mean[None, :, None], (by_sd / (2.0 * sd))[None])
+@dataclass(frozen=True)
+class Evaluable:
+    """The logarithm of the probability that a point can be evaluated, with a floor under that probability.
+
+    model: its only output is at most 0 where points work. floor: in standard deviations; where the model is less sure
+    than that, a steep penalty is added, because expected improvement grows without limit across the edge of the region
+    and a factor alone would send every point there.
+    """
+
+    model: Predictor
+    floor: float = 0.0
+
+    def log_chance(self, X: Array, with_gradient: bool) -> tuple[Array, Array]:
+        """(q,) values and their (q, d) gradients (or zeros)."""
+        moments = self.model.forward(X)
+        mean = moments.mean[0, :, 0]
+        sd = np.sqrt(moments.variance[0] + EDGE_SD**2)
+        value, by_mean, by_sd = log_probability_below(mean, sd, 0.0)
+        missing = np.maximum(self.floor + mean / sd, 0.0)
+        value = value - PENALTY * missing**2
+        if not with_gradient:
+            return value, np.zeros_like(X)
+        by_mean = by_mean - 2.0 * PENALTY * missing / sd
+        by_sd = by_sd + 2.0 * PENALTY * missing * mean / sd**2
+        return value, self.model.backward(moments, by_mean[None, :, None], (by_sd / (2.0 * sd))[None])
 
 
 def _of(mean: Array, seen: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:

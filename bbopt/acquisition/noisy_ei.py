@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bbopt.acquisition.constrained import SMALLEST_SD, log_evaluable
+from bbopt.acquisition.constrained import SMALLEST_SD, Evaluable
 from bbopt.acquisition.logei import LOG_ROOT_2PI, log_h, log_probability_below
 from surrogates.gp import GaussianProcess
-from surrogates.predictor import Predictor
 
 Array = NDArray[np.float64]
 SMALLEST = 1e-300
@@ -77,10 +76,10 @@ class NoisyEI:
     points: Array
     believed: NDArray[np.bool_]
     limits: Array
-    evaluable: Predictor | None = None
+    evaluable: Evaluable | None = None
 
     @classmethod
-    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Predictor | None = None) -> NoisyEI:
+    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Evaluable | None = None) -> NoisyEI:
         """With beliefs taken from the model's means."""
         mean, _ = model.mean_variance(points)
         return cls(model, points, (mean[:, 1:] <= limits).all(axis=1), limits, evaluable)
@@ -110,7 +109,7 @@ class NoisyEI:
         if with_gradient:
             gradient = gradient + predictor.backward(moments, by_mean[:, :, None], by_sd / (2.0 * sd))
         if self.evaluable is not None:
-            chance, slope = log_evaluable(self.evaluable, X, with_gradient)
+            chance, slope = self.evaluable.log_chance(X, with_gradient)
             value, gradient = value + chance, gradient + slope
         return value, gradient
 

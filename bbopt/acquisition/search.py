@@ -98,7 +98,7 @@ def maximise(
     everything = np.concatenate([rows, *pools])
     scores = np.concatenate([found, *values])
     order = np.argsort(-scores, kind="stable")
-    order = order[np.isfinite(scores[order])][: 4 * len(rows) + 64]
+    order = order[np.isfinite(scores[order])]
     allowed = everything[order]
     keep = ~taken(allowed) & domain.contains(allowed) if len(allowed) else np.zeros(0, bool)
     return allowed[keep], scores[order][keep]

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.acquisition.constrained import ConstrainedLogEI, log_evaluable
+from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import corner_candidates
@@ -31,8 +32,11 @@ from bbopt.task import Task
 from surrogates.region import fit_region
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NEAR = 1e-7  # encoded distance below which a point counts as asked already
+NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
+NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
 DRAWS = 32
+CAUTION = 0.35  # standard deviations per failure
+MOST_CAUTION = 3.0
 CENTRES = 3  # good points around which candidates are sought
 CANDIDATES = 5  # of an ask that the next one tries again
 
@@ -133,13 +137,13 @@ class GP:
         domain, rng = domain_of(task, request.held), key.rng("away")
         from bbopt.strategies.gp_model import inputs_of
 
-        region = fit_region(inputs_of(task), state.X, state.failed).predictor
+        region = Evaluable(fit_region(inputs_of(task), state.X, state.failed).predictor)
         rows = domain.sample(max(256, 4 * n), rng)
         known = np.concatenate([state.failed, pending])
         chosen = []
         for _ in range(n):
             distance = np.sqrt(((rows[:, None, :] - known[None]) ** 2).sum(axis=2)).min(axis=1)
-            merit = log_evaluable(region, rows, False)[0] + np.log(np.maximum(distance, 1e-300))
+            merit = region.log_chance(rows, False)[0] + np.log(np.maximum(distance, 1e-300))
             chosen.append(rows[int(merit.argmax())])
             known = np.concatenate([known, chosen[-1][None]])
         return np.array(chosen)
@@ -154,15 +158,17 @@ class GP:
         for i in range(n):
             rng = key.rng(f"search {i}")
             score, centres = self._score(task, model, state, request, domain, pending, rng)
-            avoid = np.concatenate([state.failed] if task.noisy else [state.X, state.failed, pending])
+            told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
             if points is not None:
-                found, _ = enumerate_best(score, points, lambda X: _taken(X, avoid, 0.0))  # noqa: B023
+                avoid = told if task.noisy else np.concatenate([told, pending])
+                found, _ = enumerate_best(score, points, partial(_taken, groups=((avoid, 0.0),)))
             else:
                 extra = tried
                 if isinstance(score, ConstrainedLogEI) and not task.where:
                     corners = corner_candidates(score.predictor, score.limits, centres[:2], domain)
                     extra = np.concatenate([tried, corners])
-                found, _ = maximise(score, domain, rng, centres, extra, lambda X: _taken(X, avoid, NEAR))  # noqa: B023
+                taken = partial(_taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+                found, _ = maximise(score, domain, rng, centres, extra, taken)
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
@@ -177,7 +183,7 @@ class GP:
         """The acquisition, and the (k, D) points around which to search."""
         gp, held = model.gp, request.held
         n, limits = len(state.X), np.zeros(task.c)
-        region = None if model.region is None else model.region.predictor
+        region = None if model.region is None else Evaluable(model.region.predictor, _caution(state))
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
         order = _by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)
@@ -204,6 +210,17 @@ class GP:
         return ConstrainedLogEI(base, best, limits, region), centres
 
 
+def _caution(state: GPState) -> float:
+    """How sure of a point, in standard deviations, the model of the failing region must be.
+
+    Each failure asks for more and each success for less, in a ratio that settles at one failure in eleven answers.
+    """
+    floor = 0.0
+    for failed in state.outcomes:
+        floor = min(max(floor + (CAUTION if failed else -CAUTION / 10.0), 0.0), MOST_CAUTION)
+    return floor
+
+
 def _holds(model: Model, state: GPState, values: Array) -> Array:
     """(n,) whether the told rows satisfy every constraint: by their values where exact, by the model where noisy."""
     ok: Array = np.where(model.noisy[1:], values[:, 1:] <= 0.0, state.values[:, 1:] <= 0.0).all(axis=1)
@@ -216,9 +233,10 @@ def _by_merit(values: Array, holds: Array) -> Array:
     return np.lexsort((np.where(holds, values[:, 0], violation), ~holds))
 
 
-def _taken(X: Array, avoid: Array, distance: float) -> Array:
-    """(q,) whether a row lies within `distance` (in every column) of one to avoid."""
-    if not len(avoid) or not len(X):
-        return np.zeros(len(X), bool)
-    near: Array = np.array([(np.abs(avoid - x).max(axis=1) <= distance).any() for x in X])
+def _taken(X: Array, groups: tuple[tuple[Array, float], ...]) -> Array:
+    """(q,) whether a row lies within a group's distance (in its widest column) of a row of that group."""
+    near = np.zeros(len(X), bool)
+    for rows, distance in groups:
+        for row in rows:
+            near |= np.abs(X - row).max(axis=1) <= distance
     return near

@@ -20,20 +20,22 @@ class GPState:
     """Told rows in the order in which they came.
 
     X: (n, D); values: (n, 1 + c) the objective, then the constraint columns; std: (n, 1 + c) standard errors, NaN where
-    unknown; failed: (b, D) rows that cannot work; memo: of the query with the most data behind it, or empty.
+    unknown; failed: (b, D) rows that cannot work; outcomes: (n + b,) True where an answer was a failure, in order;
+    memo: of the query with the most data behind it, or empty.
     """
 
     X: Array
     values: Array
     std: Array
     failed: Array
+    outcomes: Array
     memo: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, task: Task) -> GPState:
         """The state before any answer."""
         rows, columns = np.zeros((0, task.space.dimension)), np.zeros((0, 1 + task.c))
-        return cls(rows, columns, columns, rows)
+        return cls(rows, columns, columns, rows, np.zeros(0, bool))
 
     def after(self, query: Query, answer: Answer) -> GPState:
         """The state after an answer. Lost rows teach nothing; rankings are not this strategy's."""
@@ -49,6 +51,7 @@ class GPState:
             values=np.concatenate([self.values, np.hstack([answer.Y, answer.G])[ok]]),
             std=np.concatenate([self.std, answer.std[ok]]),
             failed=np.concatenate([self.failed, rows[impossible]]),
+            outcomes=np.concatenate([self.outcomes, impossible[ok | impossible]]),
             memo=newer(self.memo, query.memo),
         )
 
