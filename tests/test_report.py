@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from bbopt.report.data import Bench, Limit, Parameter, ProblemFacts, Run
-from bbopt.report.load import problem_facts
+from bbopt.report.load import _chosen, problem_facts
 from bbopt.report.summary import summarize
 from bbopt.report.theme import drawing, inline_svg, looks, number
 from bbopt.report.write import write_bench
@@ -422,6 +422,17 @@ def test_facts_of_a_real_problem() -> None:
         assert limit.upper is None or value <= limit.upper + 1e-6 * max(1, abs(limit.upper))
     assert len(facts.parameters) == 4
     assert facts.parameters[0].domain == "0.0625 … 6.1875"
+
+
+def test_what_auto_chose_is_said() -> None:
+    class Definitions:
+        def definition(self, study: str) -> dict[str, Any]:
+            name = "sobol" if study.startswith("b/") else "gp"
+            return {"strategy": {"name": name, "options": {"budget": 9} if name == "gp" else {}}}
+
+    strategies = {"auto": {"name": "auto"}, "later": {"name": "auto"}, "gp": {"name": "gp", "options": {}}}
+    found = _chosen(Definitions(), {"a/auto/0", "a/auto/1", "b/auto/0", "a/gp/0"}, {"strategies": strategies})
+    assert found == {"auto": "auto, which chose gp(budget=9) in 2 runs, sobol in 1 run"}
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def line(progress: Progress) -> str:
-    """Where a benchmark stands, in one line."""
-    text = f"{progress.runs} of {progress.runs_total} runs, {progress.evaluations} of {progress.evaluations_total} evaluations"
+def line(progress: Progress, brief: bool = False) -> str:
+    """Where a benchmark stands, in one line; a brief one does not say how many evaluations that is."""
+    text = f"{progress.runs} of {progress.runs_total} runs"
+    if not brief:
+        text += f", {progress.evaluations} of {progress.evaluations_total} evaluations"
     if progress.failed:
         text += f", {progress.failed} failed"
     if progress.runs < progress.runs_total and progress.seconds_left is not None:
@@ -61,7 +63,9 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
         task = bars.add_task(title, total=None, text="starting")
 
         def show(progress: Progress) -> None:
-            bars.update(task, completed=progress.evaluations, total=progress.evaluations_total, text=line(progress))
+            bars.update(
+                task, completed=progress.evaluations, total=progress.evaluations_total, text=line(progress, brief=True)
+            )
 
         yield show
 

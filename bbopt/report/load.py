@@ -6,9 +6,10 @@ The log is read by `bbopt.book.Book` without making a strategy, so that a report
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,10 +40,12 @@ def load(folder: Path) -> Bench:
     ends = read_json(folder / RUNS)
     facts = tuple(problem_facts(name) for name in definition["problems"])
     runs: list[Run] = []
+    chosen: dict[str, str] = {}
     if (folder / STORE).exists():
         store = SQLiteStore(folder / STORE, create=False)
         try:
             known = set(store.studies())
+            chosen = _chosen(store, known, definition)
             for one in facts:
                 task = problems.get(one.name).task
                 for strategy in definition["strategies"]:
@@ -62,7 +65,7 @@ def load(folder: Path) -> Bench:
         initial=min(definition["initial"], definition["budget"]),
         runs=tuple(runs),
         protocol=_protocol(definition, ends),
-        strategy_fields={name: _configuration(s) for name, s in definition["strategies"].items()},
+        strategy_fields={name: chosen.get(name) or _configuration(s) for name, s in definition["strategies"].items()},
     )
 
 
@@ -150,6 +153,23 @@ def _domain(parameter: Any) -> str:
             text += f" step {number(float(step), 6)}"
         return text + (" log" if parameter.log else "")
     return "unbounded"
+
+
+class _Definitions(Protocol):
+    def definition(self, name: str) -> dict[str, Any]: ...
+
+
+def _chosen(store: _Definitions, studies: Set[str], definition: Mapping[str, Any]) -> dict[str, str]:
+    """What `auto` has chosen, in words, by the name that it has in this benchmark."""
+    found = {}
+    for name, strategy in definition["strategies"].items():
+        if strategy.get("name") == "auto":
+            mine = [store.definition(study)["strategy"] for study in sorted(studies) if study.split("/")[1] == name]
+            counts = Counter(_configuration(made) for made in mine)
+            found[name] = "auto, which chose " + ", ".join(
+                f"{made} in {n} run{'s' * (n != 1)}" for made, n in counts.most_common()
+            )
+    return {name: text for name, text in found.items() if not text.endswith("chose ")}
 
 
 def _title(suite: str, facts: Sequence[ProblemFacts]) -> str:

@@ -92,7 +92,7 @@ def missing(summary: Summary) -> list[str]:
         partial = [
             view.facts.label for view in summary.problems if any(c.complete < c.planned for c in view.cells.values())
         ]
-        text += f" Missing in part or altogether: {listing(partial)}." if len(partial) <= 20 else ""
+        text += f" Missing in part or altogether: {listing(partial)}." if len(partial) < len(summary.problems) else ""
         sentences.append(text + " Run the same command again to continue.")
     if failed:
         sentences.append(f"{counted(failed, 'run')} failed; their tracebacks stand below.")
