@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -190,7 +191,7 @@ class Categorical:
     2
     """
 
-    choices: tuple[Any, ...]
+    choices: Sequence[Any]
     ordered: bool = False
     role: str = "design"
     when: str | None = None

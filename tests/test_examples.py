@@ -1,0 +1,54 @@
+"""Every script in examples/ runs, as a newcomer would run it, and says what it promises; at a tiny budget."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SAYS = {  # what the output shows, as regular expressions
+    "quick_start": r"ask and tell: cost [\d.]+ at \{'width'.*\nminimize: +cost ([\d.]+) at",
+    "constrained_design": r"of \d+ designs keep all limits\n.*(shell: [\d.]+\n.*steel: \w+\n.*cost: |more evaluations)",
+    "resume_after_crash": r"killed; (\d+) of 8 results.*\nwent on; 8 of 8 results.*\n.*without the crash: True\n",
+    "parallel_workers": r"worker [12] answered \d.*\nbest of \d+: \{'f",
+    "told_from_csv": r"2 results of last year\n10 experiments; best yield [\d.]+ % with",
+    "own_strategy": r"best \{",
+}
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+def run(name: str, folder: Path, *words: str) -> str:
+    environment = {**os.environ, "BBOPT_EXAMPLE_BUDGET": "8", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *words]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_the_examples_are_those_of_the_plan() -> None:
+    assert set(SAYS) <= {*NAMES, "own_strategy"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_runs_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    output = run(name, tmp_path)
+    assert re.search(SAYS.get(name, r"\S"), output, re.DOTALL), output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_is_short_and_says_how_to_run_it(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert text.startswith('"""')
+    assert len(text.splitlines()) <= (80 if name == "own_strategy" else 60)
+
+
+def test_what_a_given_path_keeps(tmp_path: Path) -> None:
+    run("told_from_csv", tmp_path, "lab")
+    assert sorted(path.name for path in (tmp_path / "lab").glob("*.csv")) == ["experiments.csv", "last_year.csv"]
