@@ -37,6 +37,10 @@ CREATE TABLE log (
 CREATE TABLE asker (study INTEGER PRIMARY KEY REFERENCES study (id), owner TEXT NOT NULL, expires REAL NOT NULL) STRICT;
 CREATE TRIGGER log_keeps_rows BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER log_keeps_text BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER log_keeps_order BEFORE INSERT ON log
+    WHEN NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM log WHERE study = NEW.study)
+    BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER study_keeps_rows BEFORE DELETE ON study BEGIN SELECT RAISE(ABORT, 'a study is never removed'); END;
 CREATE TRIGGER study_keeps_text BEFORE UPDATE ON study BEGIN SELECT RAISE(ABORT, 'a definition never changes'); END;
 """
 
@@ -173,9 +177,7 @@ class SQLiteStore:
         self.path = Path(path)
         self._mutex = threading.RLock()
         if not create and not self.path.exists():
-            raise StoreMissing(
-                f"expected a store at {self.path}, there is no such file; check the path, or create a study first"
-            )
+            raise StoreMissing(f"expected a store at {self.path}, there is no such file; check the path, or create a study first")  # fmt: skip
         if not self.path.parent.is_dir():
             raise StoreMissing(f"expected a folder at {self.path.parent} to keep the store in; make it first")
         self._ids: dict[str, int] = {}
@@ -215,9 +217,7 @@ class SQLiteStore:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION and tables:
-            raise NotAStore(
-                f"expected a bbopt store at {self.path}, got a database of something else; choose another path"
-            )
+            raise NotAStore(f"expected a bbopt store at {self.path}, got a database of something else; choose another path")  # fmt: skip
         if version > VERSION:
             raise StoreTooNew(
                 f"{self.path} has format {version}, this bbopt reads up to {VERSION}: it was written by a newer bbopt; update bbopt to open it"
@@ -372,28 +372,24 @@ def _rollback(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-# A connection must not cross a fork: the child would believe that it holds the locks of its parent, and what it writes
-# would be lost once the parent closes the file. So all are closed before a fork, and made anew when they are needed.
-
 _STORES: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
+    """No connection crosses a fork: the child would believe that it holds its parent's locks, and what it writes would be
+    lost once the parent closes the file. Both sides connect anew when they need to."""
     for store in sorted(_STORES, key=id):
         store._mutex.acquire()
         store._hang_up()
 
 
-def _after_fork_here() -> None:
+def _after_fork(child: bool) -> None:
     for store in sorted(_STORES, key=id):
+        store._link = None if child else store._link
         store._mutex.release()
 
 
-def _after_fork_in_child() -> None:
-    for store in _STORES:
-        store._mutex = threading.RLock()
-        store._link = None
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _after_fork(False), after_in_child=lambda: _after_fork(True)
+    )
