@@ -1,0 +1,486 @@
+"""The store by itself and under an optimizer: how files are made, opened and refused, what a commit is, and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contract.hand import content
+from contract.study import facts
+from contract.tasks import plain
+from contract.toys import Climber
+
+from bbopt.errors import (
+    NotAStore,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreTooNew,
+    StudyExists,
+    StudyMissing,
+    TaskMismatch,
+    UsageError,
+)
+from bbopt.optimizer import Optimizer
+from bbopt.parameters import Categorical, Float, Int
+from bbopt.space import Space
+from bbopt.store import VERSION, SQLiteStore
+from bbopt.task import Constraint, Objective, Task
+
+TASK = Task(
+    Space(x=Float(0.0, 1.0), k=Int(1, 9)), objectives=(Objective("cost"),), constraints=(Constraint("load", upper=1.0),)
+)
+RESULT = {"cost": 1.5, "load": 0.5}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+# -- create, open, create or open ----------------------------------------------------------------------------------------
+
+
+def test_creating_twice_is_refused(path: Path) -> None:
+    """A second study must never go on in the first one's log without being told to."""
+    Optimizer(TASK, "random", store=path, name="a").close()
+    with pytest.raises(StudyExists, match=r"'a'.*open"):
+        Optimizer(TASK, "random", store=path, name="a")
+
+
+def test_opening_what_is_not_there(path: Path) -> None:
+    with pytest.raises(StoreMissing, match=r"runs\.db") as missing:
+        Optimizer.open(path, "a")
+    assert isinstance(missing.value, FileNotFoundError) and not path.exists()
+    Optimizer(TASK, "random", store=path, name="a").close()
+    with pytest.raises(StudyMissing, match=r"'b'.*a"):
+        Optimizer.open(path, "b")
+    with pytest.raises(UsageError):
+        Optimizer.open(None, "a")
+    with pytest.raises(StoreMissing, match="no_such_folder"):
+        Optimizer(TASK, "random", store=path.parent / "no_such_folder" / "runs.db")
+
+
+def test_create_or_open(path: Path) -> None:
+    """Makes the study once, and finds it again with its seed, strategy and trials."""
+    first = Optimizer.create_or_open(TASK, "random", store=path, name="a", seed=4)
+    first.tell(first.ask(), RESULT)
+    second = Optimizer.create_or_open(TASK, "random", store=path, name="a", seed=9)
+    assert second.seed == 4 and facts(second) == facts(first)
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        (Task(Space(x=Float(0.0, 2.0), k=Int(1, 9)), TASK.objectives, TASK.constraints), ["x.high", "2.0", "1.0"]),
+        (Task(Space(x=Float(0.0, 1.0)), TASK.objectives, TASK.constraints), ["k", "absent"]),
+        (Task(TASK.space, (Objective("cost", maximize=True),), TASK.constraints), ["cost", "maximize"]),
+        (Task(TASK.space, TASK.objectives, (Constraint("load", upper=2.0),)), ["load", "upper", "2.0"]),
+        (Task(TASK.space, TASK.objectives, TASK.constraints, where=("x <= 0.5",)), ["where", "x <= 0.5"]),
+    ],
+)
+def test_another_task_is_refused_and_the_difference_shown(path: Path, other: Task, shown: list[str]) -> None:
+    Optimizer(TASK, "random", store=path, name="a").close()
+    attempts: list[Callable[[], Any]] = [
+        lambda: Optimizer.open(path, "a", task=other),
+        lambda: Optimizer.create_or_open(other, "random", store=path, name="a"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(TaskMismatch) as caught:
+            attempt()
+        assert [word for word in shown if word not in str(caught.value)] == [], str(caught.value)
+
+
+def test_another_strategy_is_refused(path: Path) -> None:
+    Optimizer(TASK, Climber(width=0.2), store=path, name="a").close()
+    with pytest.raises(UsageError, match="Climber"):
+        Optimizer.open(path, "a")
+    with pytest.raises(TaskMismatch, match=r"0\.2"):
+        Optimizer.open(path, "a", strategy=Climber(width=0.3))
+    Optimizer.open(path, "a", strategy=Climber(width=0.2)).close()
+
+
+def test_two_studies_in_one_file(path: Path) -> None:
+    """Each has its own log, numbers and lock."""
+    a = Optimizer(TASK, "random", store=path, name="a", seed=1)
+    case = plain()
+    b = Optimizer(case.task, Climber(), store=path, name="b", seed=2)
+    for step in range(6):
+        trial = a.ask()
+        other = b.ask()
+        assert trial.number == other.number == step
+        a.tell(trial, RESULT)
+        b.tell(other, float(step))
+    assert [event.position for event in a.history()] == [event.position for event in b.history()] == list(range(1, 13))
+    assert {t.values["cost"] for t in a.trials() if t.values} == {1.5}
+    assert [t.values["objective"] for t in b.trials() if t.values] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert SQLiteStore(path).studies() == ["a", "b"]
+    a.close()
+    b.close()
+
+
+def test_names_and_values_with_any_text(path: Path) -> None:
+    """Quotes, line ends, other scripts: nothing in a name or a choice is taken for SQL or breaks the text."""
+    name = 'a\'; DROP TABLE log; --\n"Größe" 大小'
+    task = Task(Space({name: Categorical(("x'y", 'a"b', "\n", "大", "")), "if": Float(0, 1)}), (Objective("o'\"\n"),))
+    opt = Optimizer(task, "random", store=path, name=name)
+    trial = opt.ask()
+    opt.tell(trial, {"o'\"\n": 1.0})
+    opt.close()
+    again = Optimizer.open(path, name)
+    assert again.trials()[0].params == trial.params and again.task == task
+    again.close()
+
+
+# -- files that are no stores --------------------------------------------------------------------------------------------
+
+
+def test_newer_stores_are_left_alone(path: Path) -> None:
+    Optimizer(TASK, "random", store=path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    before = path.read_bytes()
+    attempts: list[Callable[[], Any]] = [
+        lambda: Optimizer.open(path),
+        lambda: Optimizer(TASK, "random", store=path, name="b"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreTooNew, match=f"{VERSION + 1}.*newer"):
+            attempt()
+    assert path.read_bytes() == before
+
+
+def test_other_files_are_left_alone(path: Path) -> None:
+    """Text, someone else's database, a damaged store, a folder: refused by name, and not changed."""
+    path.write_text("number,cost\n0,1.5\n" * 100)
+    foreign = path.with_name("foreign.db")
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    connection.close()
+    damaged = path.with_name("damaged.db")
+    Optimizer(TASK, "random", store=damaged).close()
+    damaged.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
+    for file in (path, foreign, damaged):
+        before = file.read_bytes()
+        with pytest.raises(NotAStore, match=file.name):
+            Optimizer.open(file)
+        with pytest.raises(NotAStore, match=file.name):
+            Optimizer(TASK, "random", store=file)
+        assert file.read_bytes() == before
+    with pytest.raises(StoreError, match=path.parent.name):
+        Optimizer(TASK, "random", store=path.parent)
+
+
+READ_ONLY = """
+import json, os, sys
+import bbopt
+path, fresh = sys.argv[1:]
+task = bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1)))
+bbopt.Optimizer(task, "random").ask()  # loads what is needed before the rights to read it are gone
+os.setgid(65534); os.setuid(65534)
+found = []
+for attempt in (lambda: bbopt.Optimizer(task, "random", store=fresh),
+                lambda: bbopt.Optimizer.open(path).ask(),
+                lambda: bbopt.Optimizer.create_or_open(task, "random", store=path, name="other")):
+    try:
+        attempt()
+        found.append(["none", ""])
+    except bbopt.BboptError as error:
+        found.append([type(error).__name__, str(error)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.getuid() != 0, reason="only root can drop privileges to test read-only folders"
+)
+def test_a_read_only_folder() -> None:
+    """Another user's folder: a typed error that names the path, and the store as it was. (Root may write anywhere.)"""
+    folder = Path("/tmp") / f"bbopt-read-only-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        path = folder / "runs.db"
+        with Optimizer(Task(Space(x=Float(0, 1))), "random", store=path) as opt:
+            opt.tell(opt.ask(), 1.0)
+        os.chmod(path, 0o644)
+        before = path.read_bytes()
+        root = Path(__file__).resolve().parent.parent
+        command = [sys.executable, "-c", READ_ONLY, str(path), str(folder / "fresh.db")]
+        environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd="/")
+        assert result.returncode == 0, result.stderr
+        for kind, message in json.loads(result.stdout):
+            assert kind == "StoreError" and str(folder) in message, (kind, message)
+        assert path.read_bytes() == before and os.listdir(folder) == ["runs.db"]
+    finally:
+        shutil.rmtree(folder)
+
+
+# -- what a commit is ----------------------------------------------------------------------------------------------------
+
+
+def commits(opt: Optimizer, work: Callable[[], Any]) -> int:
+    """Commits of transactions that wrote something."""
+    heard: list[str] = []
+    store = opt._store
+    assert isinstance(store, SQLiteStore)
+    store.trace(heard.append)
+    work()
+    store.trace(None)
+    found, wrote = 0, False
+    for statement in heard:
+        word = statement.split()[0].upper()
+        wrote = wrote or word in ("INSERT", "UPDATE", "DELETE", "REPLACE")
+        if word in ("COMMIT", "END"):
+            found += wrote
+            wrote = False
+    assert not wrote, "something was written outside a transaction"
+    return found
+
+
+def test_one_commit_per_ask_and_per_tell(path: Path) -> None:
+    opt = Optimizer(TASK, "random", store=path)
+    first = opt.ask()
+    assert commits(opt, lambda: opt.tell(first, RESULT)) == 1
+    assert commits(opt, lambda: opt.tell(first, RESULT)) == 0, "the same answer twice is a no-op"
+    assert commits(opt, opt.ask) == 1
+    assert commits(opt, lambda: opt.ask(7)) == 1
+    assert commits(opt, lambda: opt.tell_many([(number, RESULT) for number in range(1, 6)])) == 1
+    assert commits(opt, lambda: opt.fail(6, "lost")) == 1
+    assert commits(opt, lambda: opt.add({"x": 0.5, "k": 2}, RESULT)) == 1
+    assert commits(opt, lambda: opt.add_many([({"x": 0.25, "k": k}, RESULT) for k in range(1, 5)])) == 1
+    assert commits(opt, lambda: opt.enqueue({"x": 0.75, "k": 2})) == 1
+    assert commits(opt, lambda: opt.amend(1, {"cost": 2.0, "load": 0.0})) == 1
+    assert commits(opt, lambda: opt.retract(1)) == 1
+    assert commits(opt, lambda: [opt.best(), opt.trials(), opt.front(), opt.history(), opt.recommend()]) == 0
+    opt.close()
+
+
+def test_settings_of_the_file(path: Path) -> None:
+    """Write-ahead log, full sync, strict tables: what durability and eight processes rest on."""
+    opt = Optimizer(TASK, "random", store=path)
+    connection = opt._store._connection  # type: ignore[attr-defined]
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    tables = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert tables and all("STRICT" in text for (text,) in tables)
+    opt.close()
+
+
+def test_the_log_is_append_only(path: Path) -> None:
+    """Not even SQL changes or removes what was written; corrections are events of their own."""
+    opt = Optimizer(TASK, "random", store=path)
+    opt.tell(opt.ask(), RESULT)
+    opt.amend(0, {"cost": 9.0, "load": 0.0})
+    opt.retract(0)
+    assert [event.kind for event in opt.history()] == ["ask", "tell", "amend", "retract"]
+    assert [event.kind for event in opt.history(0)] == ["ask", "tell", "amend", "retract"]
+    assert opt.history(0)[1].body["values"] == RESULT
+    connection = sqlite3.connect(path)
+    for statement in (
+        "DELETE FROM log",
+        "UPDATE log SET body = '{}'",
+        "UPDATE log SET position = 99 WHERE position = 1",
+        "REPLACE INTO log SELECT study, position, time, writer, kind, '{}', block FROM log",
+        "INSERT OR REPLACE INTO log VALUES (1, 1, '', '', 'tell', '{}', NULL)",
+        "INSERT INTO log VALUES (1, 99, '', '', 'tell', '{}', NULL)",
+        "UPDATE study SET definition = '{}'",
+        "DELETE FROM study",
+    ):
+        with pytest.raises(sqlite3.Error), connection:
+            connection.execute(statement)
+    connection.close()
+    again = Optimizer.open(path)
+    assert [content(vars(event)) for event in again.history()] == [content(vars(event)) for event in opt.history()]
+    opt.close()
+    again.close()
+
+
+def test_events_say_when_and_who(path: Path) -> None:
+    opt = Optimizer(TASK, "random", store=path)
+    opt.tell(opt.ask(), RESULT)
+    for event in opt.history():
+        assert event.time.endswith("+00:00") and str(os.getpid()) in event.writer
+    opt.close()
+
+
+def test_a_closed_store_says_so(path: Path) -> None:
+    opt = Optimizer(TASK, "random", store=path)
+    trial = opt.ask()
+    opt.close()
+    opt.close()
+    for call in (opt.ask, opt.trials, lambda: opt.tell(trial, RESULT)):
+        with pytest.raises(StoreError, match="closed"):
+            call()
+
+
+def test_nothing_in_a_file_is_pickled_or_executed(path: Path) -> None:
+    """Log entries are JSON and plain bytes: everything in the file can be read without bbopt."""
+    opt = Optimizer(TASK, Climber(), store=path)
+    for trial in opt.ask(40):
+        opt.tell(trial, RESULT, cost=1.0)
+    opt.close()
+    connection = sqlite3.connect(path)
+    for body, block in connection.execute("SELECT body, block FROM log"):
+        json.loads(body)
+        assert block is None or not block.startswith(b"\x80")
+        assert block is None or len(block) % 8 == 0
+    (definition,) = connection.execute("SELECT definition FROM study").fetchone()
+    assert json.loads(definition)["task"] == json.loads(json.dumps(TASK.to_json()))
+    connection.close()
+
+
+# -- a full disk ---------------------------------------------------------------------------------------------------------
+
+
+def fill(opt: Optimizer, told: list[int]) -> None:
+    while True:
+        trial = opt.ask()
+        opt.tell(trial, RESULT)
+        told.append(trial.number)
+
+
+def check_after_full(opt: Optimizer, path: Path, told: list[int]) -> None:
+    """After the refusal: the live study and a fresh reader agree, everything acknowledged is there, and work goes on."""
+    fresh = Optimizer.open(path)
+    assert facts(fresh) == facts(opt), "the refused call left something in memory"
+    trials = fresh.trials()
+    assert [trial.number for trial in trials if trial.status == "ok"] == told
+    for trial in trials:
+        if trial.status == "open":
+            opt.tell(trial, RESULT)
+            told.append(trial.number)
+    another = opt.ask()
+    opt.tell(another, RESULT)
+    told.append(another.number)
+    again = Optimizer.open(path)
+    assert [trial.number for trial in again.trials() if trial.status == "ok"] == sorted(told)
+    assert facts(again) == facts(opt)
+    for one in (fresh, again, opt):
+        one.close()
+
+
+def test_a_full_file(path: Path) -> None:
+    """SQLite's own limit on pages: the insert fails."""
+    opt = Optimizer(TASK, "random", store=path)
+    connection = opt._store._connection  # type: ignore[attr-defined]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    told: list[int] = []
+    with pytest.raises(StoreFull, match=r"runs\.db"):
+        fill(opt, told)
+    points = [({"x": i / 500, "k": 1}, RESULT) for i in range(500)]
+    with pytest.raises(StoreFull):
+        opt.add_many(points)
+    connection.execute("PRAGMA max_page_count = 1000000")
+    opt2 = Optimizer.open(path)
+    told = [trial.number for trial in opt2.trials() if trial.status == "ok"]
+    opt2.close()
+    check_after_full(opt, path, told)
+
+
+class FailingCommit:
+    """A connection whose next commit finds the disk full, as SQLite reports it: after a rollback of everything."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.failures = 0
+
+    def execute(self, statement: str, *rest: Any) -> Any:
+        if statement == "COMMIT" and self.failures:
+            self.failures -= 1
+            self.connection.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.connection.execute(statement, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+def test_a_disk_that_is_full_at_the_commit(path: Path) -> None:
+    """The commit fails, not the insert: what was applied in memory must go, or the repeated tell is taken for a no-op."""
+    opt = Optimizer(TASK, "random", store=path)
+    store: Any = opt._store
+    told = [trial.number for trial in opt.ask(3)]
+    opt.tell_many([(number, RESULT) for number in told])
+    trial = opt.ask()
+    store._link = failing = FailingCommit(store._link)
+    calls: list[Callable[[], Any]] = [
+        lambda: opt.tell(trial, RESULT),
+        lambda: opt.tell(trial, RESULT),
+        opt.ask,
+        lambda: opt.amend(0, {"cost": 7.0, "load": 0.0}),
+        lambda: opt.retract(1),
+        lambda: opt.fail(trial, impossible=True),
+        lambda: opt.enqueue({"x": 0.5, "k": 3}),
+    ]
+    for call in calls:
+        before = facts(opt)
+        failing.failures = 1
+        with pytest.raises(StoreFull):
+            call()
+        assert facts(opt) == before
+    check_after_full(opt, path, told)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A disk of 400 KB, where this process may mount one."""
+    folder = Path("/tmp") / f"bbopt-small-disk-{os.getpid()}"
+    folder.mkdir()
+    made = (
+        shutil.which("mount") is not None
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+    )
+    if not made:
+        folder.rmdir()
+        pytest.skip("mounting a small disk needs rights that this process has not")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_a_small_disk(small_disk: Path) -> None:
+    """A real file system without space."""
+    path = small_disk / "runs.db"
+    opt = Optimizer(TASK, "random", store=path)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"\0" * 40_000)
+    told: list[int] = []
+    with pytest.raises(StoreFull):
+        fill(opt, told)
+    assert told
+    ballast.unlink()
+    check_after_full(opt, path, told)
+
+
+def test_numbers_keep_every_bit(path: Path) -> None:
+    """Values, errors, costs and points come back exactly, negative zero and subnormal numbers too."""
+    rng = np.random.default_rng(3)
+    opt = Optimizer(TASK, "random", store=path)
+    numbers = [-0.0, 5e-324, 1e300, 0.1, *rng.normal(size=20).tolist()]
+    trials = opt.ask(len(numbers))
+    for trial, value in zip(trials, numbers, strict=True):
+        opt.tell(trial, {"cost": value, "load": -value}, std={"cost": abs(value)}, cost=abs(value) / 3.0)
+    opt.close()
+    again = Optimizer.open(path)
+    for trial, first, value in zip(again.trials(), trials, numbers, strict=True):
+        assert trial.params == first.params
+        assert trial.values is not None
+        assert np.float64(trial.values["cost"]).tobytes() == np.float64(value).tobytes()
+        assert (trial.std, trial.cost) == ({"cost": abs(value)}, abs(value) / 3.0)
+    again.close()
