@@ -86,7 +86,9 @@ class NumericAxis:
         assert self.low is not None and self.high is not None
         step = self.step or 1.0
         index = np.clip(np.rint((value - self.low) / step), 0, self.levels - 1)
-        return _round_linear(self.low + index * step, self.exponent)
+        value = _round_linear(self.low + index * step, self.exponent)
+        # the ends are the bounds as they were given: a bound such as 0.1 + 0.2 is not on the decimal grid
+        return np.where(index <= 0, self.low, np.where(index >= self.levels - 1, self.high, value))
 
     def encode(self, value: Array) -> Array:
         """Encoded numbers of values that lie within the bounds."""

@@ -105,6 +105,21 @@ class Expression:
             )
         return Expression(text.strip(), tree, frozenset(names))
 
+    def check(self, columns: Mapping[str, Array]) -> None:
+        """Raise ExpressionError if the condition makes no sense for columns of these kinds; `columns`: of one row."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and columns[node.value.id].ndim < 2:
+                raise ExpressionError(
+                    f"the condition {self.text!r}: {node.value.id} is no vector, so it has no entries"
+                )
+        try:
+            self.violation(columns, 1)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ExpressionError(
+                f"the condition {self.text!r} cannot be evaluated ({error}); compare numbers with numbers, text with text, "
+                f"and vectors by their entries, w[0], or by sum(w), min(w), max(w)"
+            ) from None
+
     def holds(self, columns: Mapping[str, Array], rows: int) -> Array:
         """(rows,) bool: where the condition is true. Not-a-number (a root of a negative number, say) counts as false."""
         with np.errstate(all="ignore"):

@@ -82,6 +82,8 @@ class Space:
             if name not in self._linear and not isinstance(p, Fixed)
         ]
         self._conditions = self._read_conditions()
+        for rule in self._conditions.values():
+            rule.check(self.values(self.neutral[None]))
 
     # -- what is in it -------------------------------------------------------------------------------------------------
 

@@ -145,6 +145,8 @@ class Task:
             if names.count(name) > 1:
                 raise TaskError(f"Task: expected different names for metrics, got {name!r} twice")
         object.__setattr__(self, "_rules", tuple(Expression.parse(text, self.space.parameters) for text in self.where))
+        for rule in self._rules:
+            rule.check(self.space.values(self.space.neutral[None]))
 
     # -- sizes and names -----------------------------------------------------------------------------------------------
 
