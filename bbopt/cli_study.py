@@ -137,18 +137,20 @@ def create(store: str, name: str, problem: str | None, task_file: str | None, st
     JSON: name, store, strategy, reason (why this strategy), seed, budget, retries, statuses (trials by status), best.
     """
     from bbopt import problems
+    from bbopt.errors import StudyExists
     from bbopt.optimizer import Optimizer
 
     if (problem is None) == (task_file is None):
         raise click.UsageError("expected either --problem or --task")
     task = problems.get(problem).task if problem is not None else read_task(task_file or "-")
-    chosen = read_strategy(strategy)
-    if or_open:
-        made = Optimizer.create_or_open(
-            task, chosen, seed=seed, budget=budget, store=store, name=name, retries=retries, quorum=quorum
-        )
-    else:
-        made = Optimizer(task, chosen, seed=seed, budget=budget, store=store, name=name, retries=retries, quorum=quorum)
+    make = Optimizer.create_or_open if or_open else Optimizer
+    try:
+        made = make(task, read_strategy(strategy), seed=seed, budget=budget, store=store, name=name, retries=retries,
+                    quorum=quorum)  # fmt: skip
+    except StudyExists:
+        raise StudyExists(
+            f"{store} has a study {name!r} already; choose another name, or go on with it by --or-open"
+        ) from None
     with made:
         if as_json:
             print_json(_study(made, store))

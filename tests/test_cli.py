@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -100,6 +102,8 @@ def test_tables_for_people(store: Path) -> None:
     assert run("front", store, "beam").stderr == "beam: nothing feasible was told yet\n"
     run("tell", store, "beam", 1, "cost=7", "stress=200")
     assert "feasible  yes" in run("best", store, "beam").stdout
+    bbopt.SQLiteStore(store.with_name("empty.db")).close()
+    assert run("list", store.with_name("empty.db")).stderr.startswith("no studies in ")
     listed = run("list", store).stdout.splitlines()
     assert listed[1].split() == ["beam", "random", "3", "1", "2", "cost", "7"]
     assert listed[2].split() == ["curve", "random", "0", "0", "0", "y", "-"]
@@ -130,7 +134,7 @@ def test_create_with_options(tmp_path: Path) -> None:
     made = read(*words, "--seed", 5, "--retries", 0)
     assert made["strategy"]["options"]["population"] == 6
     assert (made["seed"], made["budget"], made["retries"]) == (5, 30, 0)
-    assert "StudyExists: " in refused(1, *words)
+    assert "StudyExists: " in (error := refused(1, *words)) and "--or-open" in error
     assert read(*words, "--or-open")["seed"] == 5
     assert "TaskMismatch: " in refused(1, "create", path, "s", "--problem", "hartmann3", "--or-open")
     auto = read("create", path, "t", "--problem", "branin")
@@ -228,6 +232,20 @@ def test_an_expired_lease_comes_again(store: Path) -> None:
     assert [entry["kind"] for entry in read("show", store, "curve", "--log")["log"]][-1] == "superseded"
 
 
+def test_a_note_of_the_strategy_goes_to_standard_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bbopt.strategies.random_search import RandomSearch
+
+    original = RandomSearch.ask
+
+    def noting(self: RandomSearch, task: Any, state: Any, request: Any, key: Any) -> Any:
+        return dataclasses.replace(original(self, task, state, request, key), memo={"note": "the fit did not converge"})
+
+    monkeypatch.setattr(RandomSearch, "ask", noting)
+    result = run("ask", store, "curve", "-n", 2, "--json")
+    assert result.stderr == "note: the fit did not converge\n"
+    assert [trial["note"] for trial in document(result.stdout)["trials"]] == ["the fit did not converge"] * 2
+
+
 # -- corrections -------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +257,7 @@ def test_fail_cancel_retract_amend(store: Path) -> None:
     assert (impossible["status"], impossible["reason"]) == ("impossible", "mesh")
     assert read("cancel", store, "curve", 2)["trial"]["status"] == "cancelled"
     read("tell", store, "curve", 3, "-0.5", "--std", "0.1", "--cost", 12)
+    assert "evaluation cost  12" in run("show", store, "curve", 3).stdout
     amended = read("amend", store, "curve", 3, "-0.25", "--std", "y=0.2", "--cost", 13)["trial"]
     assert (amended["values"], amended["std"], amended["cost"]) == ({"y": -0.25}, {"y": 0.2}, 13.0)
     assert run("retract", store, "curve", 3).stdout == "curve: trial 3 is open\n"
