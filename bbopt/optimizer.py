@@ -72,7 +72,9 @@ class Optimizer(Telling):
             ("quorum", quorum, 1),
             ("budget", budget, 1),
         ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if what == "budget" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"Optimizer: {what}: expected a whole number of at least {least}, got {value!r}")
         made, reason = table.make(strategy, task, budget)
         table.check(made, task)
