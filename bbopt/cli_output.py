@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +80,10 @@ def value_text(value: Any, digits: int = 12) -> str:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table with a line of headings. Piped, it is as wide as it needs to be."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    headings = [Column(name, overflow="fold") for name in columns]
+    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -103,7 +106,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_trials(trials: Sequence[Trial], task: Task, digits: int = 12) -> None:
-    """One trial in full, several as a table with a line each."""
+    """One trial in full, several as a table with a line each, or in full too where the terminal is too narrow for it."""
     if len(trials) == 1:
         print_facts(_facts(trials[0]))
         return
@@ -115,7 +118,19 @@ def print_trials(trials: Sequence[Trial], task: Task, digits: int = 12) -> None:
         row = [str(trial.number), trial.status + ("" if trial.feasible is not False else ", infeasible")]
         row += [value_text(point.get(name), digits) for name in names]
         rows.append(row + [value_text((trial.values or {}).get(name), digits) for name in metrics])
-    print_table(["trial", "status", *names, *metrics], rows)
+    headings = ["trial", "status", *names, *metrics]
+    if _fits(headings, rows):
+        print_table(headings, rows)
+        return
+    for trial in trials:
+        print_facts(_facts(trial))
+        click.echo("")
+
+
+def _fits(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table can be read on this terminal; a pipe takes any."""
+    widths = [max(map(len, column)) + 2 for column in zip(headings, *rows, strict=True)]
+    return not sys.stdout.isatty() or sum(widths) <= shutil.get_terminal_size().columns
 
 
 def _facts(trial: Trial) -> dict[str, str]:

@@ -115,6 +115,22 @@ def test_tables_for_people(store: Path) -> None:
     assert all(line == line.rstrip() for line in shown.splitlines())
 
 
+def test_a_narrow_terminal_cuts_no_numbers(store: Path) -> None:
+    """On a terminal, trials that do not fit a line are shown one below the other, with all their digits."""
+    asked = read("ask", store, "beam", "-n", 2)["trials"]
+    show = " ".join([*SHELL, "show", str(store), "beam"])
+    for columns, first in ((30, "trial   0"), (200, "trial  status  width")):
+        ours, theirs = os.openpty()
+        environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb"}
+        child = subprocess.Popen(["bash", "-c", show], stdout=theirs, env=environment)
+        assert child.wait(timeout=60) == 0
+        os.close(theirs)
+        text = os.read(ours, 1 << 16).decode().replace("\r\n", "\n")
+        os.close(ours)
+        assert first in text and "..." not in text and "\u2026" not in text
+        assert format(asked[1]["params"]["width"], ".6g")[:6] in text
+
+
 def test_show_json_is_a_task_for_create(store: Path, tmp_path: Path) -> None:
     shown = read("show", store, "beam")
     assert shown["strategy"] == {"name": "random", "options": {}} and shown["reason"] == "chosen by name"
