@@ -144,7 +144,7 @@ class Query:
         """A hash of the rows, by which a replayed query is recognised."""
         digest = hashlib.sha256()
         for key, value in rows_to_plain(self.X).items():
-            digest.update(key.encode())
+            digest.update(f"{key} {np.shape(value)}".encode())
             digest.update(
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else str(value).encode()
             )

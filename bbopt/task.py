@@ -6,6 +6,7 @@ minimised and every constraint column is feasible at or below 0 (its limit and t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import numbers
@@ -342,7 +343,9 @@ def read_number(value: Any, what: str) -> float:
         value = value.reshape(()).item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.number):
         item = getattr(value, "item", None)  # a torch scalar, for one
-        value = item() if callable(item) and not isinstance(value, bool | np.bool_ | str) else value
+        if callable(item) and not isinstance(value, bool | np.bool_ | str):
+            with contextlib.suppress(ValueError, TypeError, RuntimeError):  # more than one entry
+                value = item()
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
             raise ValueRefused(f"{what}: expected a number, got {value!r}")
     try:
