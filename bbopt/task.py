@@ -310,8 +310,8 @@ class Task:
         """The task as JSON values; `from_json` reads it back."""
         return {
             "space": self.space.to_json(),
-            "objectives": [vars(item) for item in self.objectives],
-            "constraints": [vars(item) for item in self.constraints],
+            "objectives": [dict(vars(item)) for item in self.objectives],
+            "constraints": [dict(vars(item)) for item in self.constraints],
             "where": list(self.where),
             "feedback": self.feedback,
         }
