@@ -161,7 +161,7 @@ def _distinct(task: Task, X: Array, held: Mapping[int, float], key: Key, book: B
 def _fresh(
     task: Task, n: int, held: Mapping[int, float], rng: np.random.Generator, avoid: Any, new: set[bytes], noisy: bool
 ) -> Array:
-    """Up to n different feasible rows that are not among those to avoid."""
+    """Up to n feasible rows that are not among those to avoid; different ones, as long as there are any."""
     found: dict[bytes, Array] = {}
     known = set() if noisy else new
     for _ in range(20):
@@ -182,4 +182,6 @@ def _fresh(
             if name not in avoid and name not in known:
                 found.setdefault(name, row)
     rows = list(found.values())[:n]
+    if noisy and rows:
+        rows = [rows[i % len(rows)] for i in range(n)]
     return np.array(rows) if rows else np.zeros((0, task.space.dimension))
