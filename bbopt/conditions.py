@@ -23,6 +23,7 @@ from bbopt.task import Task
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SPECK = 1e-12  # what `Expression.violation` adds to a distance, so that a failed comparison never counts 0
+FAR = 1e200  # stands for infinite and undefined residuals
 STEP = 1e-4  # of differences, in encoded units
 TRIED_LEVELS = 64
 CANDIDATES = 64  # columns of one equality that are looked at as the one to complete
@@ -110,8 +111,8 @@ class Conditions:
                 return part.rule.violation(values, n)
             with np.errstate(invalid="ignore"):
                 amount = part.below.violation(values, n) - part.above.violation(values, n)
-            signed: Array = np.nan_to_num(np.sign(amount) * np.maximum(np.abs(amount) - SPECK, 0.0), nan=1e300)
-            return signed
+            signed = np.nan_to_num(np.sign(amount) * np.maximum(np.abs(amount) - SPECK, 0.0), nan=FAR)
+            return np.asarray(np.clip(signed, -FAR, FAR))
 
         return self._measure(X, parts, residual)
 
@@ -186,7 +187,7 @@ class Completion:
                 moved[:, column] += STEP * np.where(rows[:, column] > 0.5, -1.0, 1.0)
                 step = STEP
             change = (self.conditions.residuals(moved, equalities) - base) / step
-            change = np.where(np.abs(change) < 1e200, change, 0.0)
+            change = np.where(np.abs(change) < FAR / 10, change, 0.0)
             slopes[:, j] = np.where(np.abs(change[0]) > 0, change[0], np.abs(change).max(axis=0))
         continuous = np.array([not levels[column] for column in columns], bool)
         matrix = np.where(continuous[None, :], slopes, 0.0)
@@ -226,7 +227,7 @@ class Completion:
             tried = np.repeat(rows, count, axis=0)
             tried[:, column] = np.tile(values, len(rows))
             held = self.conditions.residuals(self.space.canonical(tried), [part])[:, 0]
-            size = np.minimum(np.abs(held), 1e200).reshape(len(rows), count)
+            size = np.abs(held).reshape(len(rows), count)
             near = np.abs(values[None, :] - rows[:, column][:, None])
             best = np.lexsort((near, np.round(size / 1e-9)), axis=1)[:, 0]
             rows[:, column] = values[best]
@@ -264,7 +265,7 @@ class Completion:
                 step = STEP * np.where(X[:, column] > 0.5, -1.0, 1.0)
                 moved[:, column] += step
                 jacobian[:, :, j] = (self.conditions.residuals(moved, parts) - value) / step[:, None]
-            good = (np.abs(jacobian) < 1e200).all(axis=(1, 2)) & (np.abs(value) < 1e200).all(axis=1)
+            good = (np.abs(jacobian) < FAR).all(axis=(1, 2)) & (np.abs(value) < FAR).all(axis=1)
             jacobian[~good] = 0.0
             value[~good] = 0.0
             before = X[:, columns]

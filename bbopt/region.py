@@ -130,7 +130,7 @@ class Region:
         U = rng.random((min(4 * TRIAL_DRAWS, self.batch), self.space.dimension))
         first = U[self.fits(U)]
         if len(first) < self.chains:
-            first = np.concatenate([first, self.search(U, rng)])
+            first = np.concatenate([first, self.search(U, rng, not len(first) and not drawn_pays(self.share))])
         if not len(first):
             raise self._nothing(proven=False)
         chains = first[rng.permutation(self.chains) % len(first)] if len(first) < self.chains else first[: self.chains]
@@ -182,14 +182,18 @@ class Region:
 
     # -- the first points ----------------------------------------------------------------------------------------------
 
-    def search(self, U: Array, rng: np.random.Generator) -> Array:
+    def search(self, U: Array, rng: np.random.Generator, far: bool) -> Array:
         """(k, D) points of the unit cube that fit, k = 0 where none was found: projection, then differential evolution
-        (R. Storn and K. Price, Journal of Global Optimization 11, 1997) with local mutations, on the scaled violations."""
-        scale, found = np.ones(len(self.conditions.parts)), []
+        (R. Storn and K. Price, Journal of Global Optimization 11, 1997) with local mutations, on the scaled violations.
+        With `far`, they may lie far out in the unbounded columns."""
+        scale = np.ones(len(self.conditions.parts))
+        found: list[Array] = []
         for attempt in range(4 if self.space.dimension <= 100 else 1):
             if attempt:
                 U = rng.random((min(2048, self.batch), self.space.dimension))
             U[0] = 0.5
+            edge = rng.random(U.shape) < np.where(np.arange(len(U)) % 2, 0.0, rng.random(len(U)))[:, None]
+            U = np.where(edge, np.rint(U), U)  # conditions often leave something at the bounds
             amounts = self.conditions.violations(self.rows(U))
             if not attempt:
                 positive = np.where((amounts > 0) & (amounts < 1e200), amounts, np.nan)
@@ -198,19 +202,20 @@ class Region:
             total = self._total(amounts, scale)
             best = np.argsort(total, kind="stable")[: max(POOL // 2, 48)]
             few = np.append(best, 0)[-self.projected :]
-            found.append(self._inside(self.project(self.rows(U[few]))))
+            far = far and sum(map(len, found)) == 0
+            found.append(self._inside(self.project(self.rows(U[few])), far))
             if not len(found[-1]):
                 found.append(self._evolve(U[best], total[best], scale, rng))
             if sum(map(len, found)) and (attempt == 2 or self.space.dimension > 50):
                 break  # several attempts, for a set of several pieces
         return np.concatenate(found)
 
-    def _inside(self, X: Array) -> Array:
-        """(k, D) points of the unit cube for those of the rows that fit; moves `shift` where they lie far out."""
+    def _inside(self, X: Array, far: bool) -> Array:
+        """(k, D) points of the unit cube for those of the rows that fit; with `far`, `shift` moves to where they are."""
         good = X[self.task.known(X)]
         U = to_uniform(self.space, good - self.shift)
         U = U[self.fits(U)]
-        if len(good) and not len(U) and not self.shift.any():
+        if far and len(good) and not len(U):
             self.shift = np.where(self.space.columns.bounded, 0.0, good[0])
             U = to_uniform(self.space, good - self.shift)
             U = U[self.fits(U)]
@@ -222,7 +227,7 @@ class Region:
 
     def _evolve(self, P: Array, total: Array, scale: Array, rng: np.random.Generator) -> Array:
         n, free = len(P), self.free
-        P = P.copy()
+        P, stale = P.copy(), 0
         for _ in range(0 if not len(free) else 300 if len(free) <= 100 else 100):
             a, b, best = rng.integers(n, size=n), rng.integers(n, size=n), rng.integers(max(1, n // 8), size=n)
             order = np.argsort(total, kind="stable")
@@ -237,10 +242,13 @@ class Region:
             X = self.rows(trial)
             amount = self._total(self.conditions.violations(X), scale)
             better = amount <= total
+            stale = 0 if np.where(better, amount, total).min() < (1.0 - 1e-6) * total.min() else stale + 1
             P[better], total = trial[better], np.where(better, amount, total)
             good = self.task.known(self.rows(P)) if (total <= 0).any() else np.zeros(n, bool)
             if good.any():
                 return P[good]
+            if stale > 60:
+                break
         return np.empty((0, P.shape[1]))
 
     @property
@@ -270,7 +278,7 @@ class Region:
                 moved[:, column] += step
                 change = np.minimum(self.conditions.violations(moved), 1e100) - amounts
                 slopes[:, :, j] = np.where(np.abs(change) < 1e50, change, 0.0) / step[:, None]
-            size = np.maximum(np.abs(slopes).max(axis=2, keepdims=True), 1e-300)
+            size = np.maximum(np.abs(slopes).max(axis=2, keepdims=True), 1e-100)
             inverse = np.linalg.pinv(slopes / size, rcond=1e-8)
             wanted = np.minimum(amounts / size[:, :, 0], 10.0 * len(self.smooth)) * (
                 1.0 + 1e-9 * 10.0**attempt

@@ -39,9 +39,13 @@ CASES: dict[str, tuple[dict[str, Parameter], list[str]]] = {
     "circle": ({"a": Float(-1, 1), "b": Float(-1, 1)}, ["a**2 + b**2 == 1", "a >= b"]),
     "kink": (ABC, ["max(a, b) == 0.5"]),
     "steep": (ABC, ["exp(20 * a) + b == 100"]),
+    "pole": (ABC, ["1 / (a - b) == 3"]),
+    "hardly defined": (ABC, ["sqrt(a) * sqrt(b) >= 0.5", "log(a - 0.9999) <= 0", "sqrt(b - 0.9999) >= 0"]),
     "two equalities, coupled": (ABC, ["a + b + c == 2", "a * b == c"]),
     "product on log axes": ({k: Float(1e-6, 1, log=True) for k in "ab"}, ["a * b == 1e-6"]),
     "unbounded, far out": ({"x": Float(scale=100.0), "y": Float(scale=1.0)}, ["x >= 5000", "y <= x"]),
+    "unbounded, nonlinear": ({"x": Float(scale=1.0), "a": Float(0, 1)}, ["abs(x) >= 100", "a <= x"]),
+    "whole numbers on a circle": ({k: Int(0, 1000) for k in "ab"}, ["a**2 + b**2 == 25"]),
     "unbounded equality": ({"x": Float(scale=100.0), "y": Float(scale=1e-3)}, ["x * y == 1"]),
     "whole numbers that sum up": ({"n": Int(0, 1000, shape=(6,))}, ["sum(n) == 1000"]),
     "whole numbers, ratio": ({"a": Int(1, 10**6, log=True), "b": Int(1, 10**6, log=True)}, ["a == 2 * b"]),
@@ -84,7 +88,7 @@ def test_samples_and_repairs_satisfy_every_condition(name: str) -> None:
     assert len(np.unique(X, axis=0)) >= min(200, task.feasible.count or 200, 6) / 2
 
 
-@pytest.mark.parametrize("name", ["sum is one, ordered", "sliver", "mixed", "simplex in 12", "conditional"])
+@pytest.mark.parametrize("name", ["sum is one, ordered", "sliver", "mixed", "share of 1e-6", "conditional"])
 def test_same_generator_same_points_whatever_was_asked_before(name: str) -> None:
     fresh, used = (Task(Space(CASES[name][0]), where=CASES[name][1]) for _ in range(2))
     used.feasible.sample(7, rng(5))
@@ -268,7 +272,7 @@ def problems(draw: st.DrawFn) -> Task:
     return Task(space, where=where)
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(task=problems(), seed=st.integers(0, 10**6))
 def test_random_feasible_problems(task: Task, seed: int) -> None:
     is_good(task, task.feasible.sample(40, rng(seed)))
