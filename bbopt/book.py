@@ -220,6 +220,8 @@ class Book:
             if record.cost is None:
                 record.cost = np.full(len(record.metrics), np.nan)
             record.cost[row] = body["cost"]
+        elif record.cost is not None:
+            record.cost[row] = np.nan
 
     def _settle(self, record: Record, row: int, status: int, late: bool) -> None:
         """A row has its final state; `late`: it had another final one before."""

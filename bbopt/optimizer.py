@@ -82,6 +82,7 @@ class Optimizer(Telling):
             "format": FORMAT,
             "task": task.to_json(),
             "strategy": table.to_json(made),
+            "scripted": getattr(made, "scripted", False),
             "reason": reason,
             "seed": seed,
             "budget": budget,

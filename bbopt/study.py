@@ -49,7 +49,7 @@ class Study:
         self._lock = threading.RLock()
         self._clock: Callable[[], float] = time.time
         self._asker = f"{process_name()}:{uuid.uuid4().hex[:8]}"
-        self._book = Book(task, definition["retries"], definition["quorum"], getattr(strategy, "scripted", False))
+        self._book = Book(task, definition["retries"], definition["quorum"], definition["scripted"])
         self._fold: tuple[int, int, Any] | None = None  # (revision, lessons taken, state)
         self._sync()
 

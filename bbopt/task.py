@@ -318,14 +318,23 @@ class Task:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Task:
-        """The task that `to_json` described."""
-        return Task(
-            Space.from_json(document["space"]),
-            objectives=tuple(Objective(**item) for item in document["objectives"]),
-            constraints=tuple(Constraint(**item) for item in document["constraints"]),
-            where=tuple(document["where"]),
-            feedback=document.get("feedback", "values"),
-        )
+        """The task that `to_json` described; everything but "space" may be left out. Raises TaskError or SpaceError."""
+        known = ("space", "objectives", "constraints", "where", "feedback", "format")
+        if not isinstance(document, Mapping) or not isinstance(document.get("space"), Mapping):
+            raise TaskError(f"expected a task as a mapping with {', '.join(known)}; got {document!r}")
+        unknown = [key for key in document if key not in known]
+        if unknown:
+            raise TaskError(f"expected only {', '.join(known)} in a task; got {unknown[0]!r}")
+        try:
+            return Task(
+                Space.from_json(document["space"]),
+                objectives=[Objective(**item) for item in document.get("objectives", ({"name": "objective"},))],
+                constraints=[Constraint(**item) for item in document.get("constraints", ())],
+                where=document.get("where", ()),
+                feedback=document.get("feedback", "values"),
+            )
+        except (TypeError, AttributeError) as error:  # a wrong key, or no mapping where one belongs
+            raise TaskError(f"expected a task as `Task.to_json` gives it; got one that does not fit: {error}") from None
 
     def difference(self, other: Task) -> list[str]:
         """Lines that say what differs, empty for equal tasks."""
