@@ -135,7 +135,7 @@ class Walk(Script):
         best = best_of(reply, reply.X[0])
         for step in range(self.steps):
             width = 0.25 * 0.9**step
-            queries = tuple(Query(near(task, best, width, 2, rng)) for _ in range(2 if step % 8 == 0 else 1))
+            queries = tuple(Query(near(task, best, width, 3, rng)) for _ in range(2 if step % 8 == 0 else 1))
             if len(queries) == 2:
                 replies: list[Reply | None] = yield Slates(queries, quorum=1)
                 for one in replies:
@@ -146,10 +146,10 @@ class Walk(Script):
 
 
 def near(task: Task, x: Array, width: float, n: int, rng: np.random.Generator) -> Array:
-    """x itself (the script compares with it) and n rows around it."""
+    """n rows around x."""
     bounded = np.array(task.space.columns.bounded, bool)
     rows = x + width * rng.normal(size=(n, len(x)))
-    return task.space.canonical(np.vstack([x, np.where(bounded, np.clip(rows, 0.0, 1.0), rows)]))
+    return task.space.canonical(np.where(bounded, np.clip(rows, 0.0, 1.0), rows))
 
 
 def best_of(reply: Reply, otherwise: Array) -> Array:
