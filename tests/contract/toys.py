@@ -18,16 +18,17 @@ from bbopt.task import Task
 
 @dataclass(frozen=True, eq=False)
 class ClimberState:
-    """Rows with numbers as they came: X (n, D), score (n,), lower is better."""
+    """Rows with numbers as they came: X (n, D), Y (n,), violation (n,) of the constraints; told: answers of any kind."""
 
     X: Array
-    score: Array
+    Y: Array
+    violation: Array
     told: int = 0
 
 
 @dataclass(frozen=True)
 class Climber:
-    """Free batch: half of the rows are the best row so far with a few columns redrawn nearby, half are uniform.
+    """Free batch: three rows of four are the best row so far with a column or two redrawn nearby, the rest are uniform.
 
     Constraints come before the objective (infeasible rows are worse than all feasible ones), so any metric will do.
     """
@@ -39,40 +40,43 @@ class Climber:
     width: float = 0.1
 
     def init(self, task: Task, key: Key) -> ClimberState:
-        return ClimberState(np.zeros((0, task.space.dimension)), np.zeros(0))
+        return ClimberState(np.zeros((0, task.space.dimension)), np.zeros(0), np.zeros(0))
 
     def ask(self, task: Task, state: ClimberState, request: Request, key: Key) -> Query:
         rng = key.rng("climb")
-        space = task.space
+        space, columns = task.space, task.space.columns
         U = rng.random((request.n, space.dimension))
         X = space.from_uniform(U)
-        if len(state.score):
-            best = state.X[np.argmin(state.score)]
-            redrawn = rng.random(X.shape) < max(0.5, 1.0 / max(1, space.dimension))
-            levels = np.array(space.columns.levels)
-            category = np.array([kind == "category" for kind in space.columns.kind], bool)
+        if len(state.Y):
+            off = np.abs(state.X[:, list(request.held)] - list(request.held.values())).sum(axis=1)
+            best = state.X[np.lexsort((state.Y, state.violation, off > 0))[0]]
+            picked = np.asarray(rng.random(X.shape) < 0.2)
+            picked[np.arange(len(X)), rng.integers(space.dimension, size=len(X))] = True
+            levels = np.array(columns.levels)
+            category = np.array([kind == "category" for kind in columns.kind], bool)
             shift = rng.normal(0.0, self.width, X.shape) * rng.choice([1.0, 0.1], (request.n, 1))
-            shift = np.where(
-                levels > 1, np.sign(shift) * np.maximum(np.abs(shift), 1.0 / np.maximum(levels - 1, 1)), shift
-            )
-            near = np.where(category, X, np.clip(best + shift, 0.0, np.where(category, levels, 1.0)))
-            move = np.where(redrawn & (~category | (rng.random(X.shape) < 0.2)), near, best)
+            step = np.where(levels > 1, 1.0 / np.maximum(levels - 1, 1), 0.0)
+            shift = np.sign(shift) * np.maximum(np.abs(shift), step)
+            near = np.where(category, X, np.clip(best + shift, 0.0, 1.0))
             climbing = rng.random(request.n) < 0.75
-            X = np.where(climbing[:, None], move, X)
+            X = np.where(climbing[:, None], np.where(picked, near, best), X)
         return Query(space.canonical(X), memo={"told": state.told, "U": U})
 
     def tell(self, task: Task, state: ClimberState, query: Query, answer: Answer) -> ClimberState:
         assert isinstance(answer, Values)
         ok = answer.ok
-        rows = np.asarray(query.X[answer.rows[ok]], float)
-        score = np.concatenate([state.score, penalised(answer)[ok]])
-        return ClimberState(np.concatenate([state.X, rows]), score, state.told + len(answer.rows))
+        return ClimberState(
+            np.concatenate([state.X, np.asarray(query.X[answer.rows[ok]], float)]),
+            np.concatenate([state.Y, answer.Y[ok, 0]]),
+            np.concatenate([state.violation, violation(answer)[ok]]),
+            state.told + len(answer.rows),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class PopulationState:
     mean: Array
-    width: float
+    width: Array
     generation: int = 0
 
 
@@ -88,7 +92,7 @@ class Population:
 
     def init(self, task: Task, key: Key) -> PopulationState:
         bounded = np.array(task.space.columns.bounded, bool)
-        return PopulationState(np.where(bounded, 0.5, 0.0), 0.3)
+        return PopulationState(np.where(bounded, 0.5, 0.0), np.where(bounded, 0.3, 3.0))
 
     def ask(self, task: Task, state: PopulationState, request: Request, key: Key) -> Query:
         if request.open:
@@ -104,21 +108,22 @@ class Population:
         if not order:
             return replace(state, generation=state.generation + 1)
         better = np.asarray(query.X)[order[: max(1, len(order) // 2)]]
-        return PopulationState(better.mean(axis=0), max(0.9 * state.width, 1e-6), state.generation + 1)
+        return PopulationState(better.mean(axis=0), np.maximum(0.9 * state.width, 1e-6), state.generation + 1)
 
 
 def order_of(answer: Answer) -> list[int]:
     """Rows of a query from best to worst; rows without an answer are left out."""
     if isinstance(answer, Ranking):
         return [row for group in answer.groups for row in group]
-    score = penalised(answer)
-    return [int(answer.rows[i]) for i in np.argsort(score, kind="stable") if answer.ok[i]]
+    best_first = np.lexsort((answer.Y[:, 0], violation(answer)))
+    return [int(answer.rows[i]) for i in best_first if answer.ok[i]]
 
 
-def penalised(answer: Values) -> Array:
-    """(k,) the objective, and for infeasible rows something worse than every objective."""
-    violation = np.maximum(answer.G, 0.0).sum(axis=1)
-    return np.where(violation > 0, 1e301 + np.minimum(violation, 1e300), answer.Y[:, 0])
+def violation(answer: Values) -> Array:
+    """(k,) how far rows are outside the constraints."""
+    with np.errstate(over="ignore"):
+        total: Array = np.maximum(answer.G, 0.0).sum(axis=1)
+    return total
 
 
 @dataclass(frozen=True)
