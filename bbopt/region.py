@@ -31,6 +31,7 @@ Held = Mapping[int, float]
 
 SEED = 20030605  # of what belongs to the task
 MODERATE = 20_000  # finite sets up to this size are written out
+LISTED_AT_LAST = 2_000_000  # and up to this size where nothing else finds a point
 TRIAL_DRAWS = 8192  # draws that estimate the share of fitting points
 POOL = 128  # first points of chains
 CELLS = 4_000_000  # numbers in one batch of rows
@@ -131,8 +132,11 @@ class Region:
         first = U[self.fits(U)]
         if len(first) < self.chains:
             first = np.concatenate([first, self.search(U, rng, not len(first) and not drawn_pays(self.share))])
-        if not len(first):
-            raise self._nothing(proven=False)
+        if not len(first):  # the last resort: look at every point
+            points = write_out(self.task, LISTED_AT_LAST, self.held)
+            if points is None or not len(points):
+                raise self._nothing(proven=points is not None)
+            first = to_uniform(self.space, points[rng.permutation(len(points))[: self.chains]])
         chains = first[rng.permutation(self.chains) % len(first)] if len(first) < self.chains else first[: self.chains]
         for _ in range(3):  # the differences of the last round's points are directions in the next
             chains = self.walk(chains, 10 + min(2 * len(self.free), 40), rng, chains)
@@ -239,8 +243,7 @@ class Region:
             moved = np.where(anew, rng.random(P.shape), moved)
             trial = P.copy()
             trial[:, free] = np.abs((moved[:, free] + 1.0) % 2.0 - 1.0)  # reflected at 0 and 1
-            X = self.rows(trial)
-            amount = self._total(self.conditions.violations(X), scale)
+            amount = self._total(self.conditions.violations(self.rows(trial)), scale)
             better = amount <= total
             stale = 0 if np.where(better, amount, total).min() < (1.0 - 1e-6) * total.min() else stale + 1
             P[better], total = trial[better], np.where(better, amount, total)
