@@ -18,7 +18,7 @@ from bbopt import table
 from bbopt.asking import Plan, make_plan, waiting_rows
 from bbopt.book import OPEN, QUEUED
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
-from bbopt.query import Query, Request, rows_to_plain
+from bbopt.query import Key, Query, Request, rows_to_plain
 from bbopt.store import Event, MemoryStore, SQLiteStore, Store, Writer
 from bbopt.strategy import Strategy
 from bbopt.task import Task
@@ -78,6 +78,8 @@ class Optimizer(Telling):
                 raise UsageError(f"Optimizer: {what}: expected a whole number of at least {least}, got {value!r}")
         made, reason = table.make(strategy, task, budget)
         table.check(made, task)
+        if task.where:
+            task.feasible.sample(1, Key(seed, -1).rng("where"))  # a condition that nothing satisfies is refused now
         definition = {
             "format": FORMAT,
             "task": task.to_json(),
