@@ -323,7 +323,7 @@ def test_strange_options_of_a_study(options: dict[str, Any]) -> None:
         Optimizer(SINGLE, "random", **options)
 
 
-@pytest.mark.parametrize("strategy", ["randm", "", None, 3, Population, object()], ids=repr)
+@pytest.mark.parametrize("strategy", ["randm", "", None, 3, Population, object()], ids=lambda s: type(s).__name__)
 def test_strange_strategies(strategy: Any) -> None:
     with pytest.raises(UsageError) as caught:
         Optimizer(SINGLE, strategy)

@@ -70,9 +70,9 @@ def test_killed_in_the_middle_of_tell(tmp_path: Path) -> None:
     trials = opt.trials()
     print(f"{len(asked)} asked, {len(told)} told, {len(trials)} trials, {time.monotonic() - started:.1f} s")
     assert len(asked) >= crash.KILLS
-    assert 20 < len(asked - told) < 180, "the kills missed the middle of the tells: change their times"
     statuses = [trials[number].status for number in sorted(asked - told)]
     print(f"killed before the tell was acknowledged: {statuses.count('open')} open, {statuses.count('ok')} told")
+    assert min(statuses.count("open"), statuses.count("ok")) >= 5, "the kills missed one side of the commit"
     assert [trial.number for trial in trials] == list(range(len(trials)))
     for trial in trials:
         if trial.status == "open":
