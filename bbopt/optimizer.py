@@ -226,6 +226,10 @@ class Optimizer(Telling):
 
     def _expiry(self, lease: float | None) -> float | None:
         seconds = self.lease if lease is None else lease
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0
+        ):
+            raise UsageError(f"ask: lease: expected seconds above 0, or None for no lease; got {seconds!r}")
         return None if seconds is None else self._clock() + seconds
 
     def _issue(
@@ -336,4 +340,6 @@ def _open_store(store: StorePath, create: bool) -> Store:
         return MemoryStore()
     if isinstance(store, str | os.PathLike):
         return SQLiteStore(store, create=create)
+    if not hasattr(store, "writing"):
+        raise UsageError(f"store: expected the path of a file, or None to keep the study in memory; got {store!r}")
     return store
