@@ -331,6 +331,25 @@ def test_strange_strategies(strategy: Any) -> None:
         assert "did you mean 'random'" in str(caught.value)
 
 
+@pytest.mark.parametrize("lease", [0, -1.0, "5", True, math.nan], ids=repr)
+def test_strange_leases(opt: Optimizer, lease: Any) -> None:
+    before = facts(opt)
+    with pytest.raises(UsageError, match="lease"):
+        opt.ask(lease=lease)
+    with pytest.raises(UsageError, match="lease"):
+        Optimizer(SINGLE, "random", lease=lease).ask()
+    assert facts(opt) == before
+
+
+def test_strange_stores() -> None:
+    wrong: Any
+    for wrong in (5, True, ["runs.db"], b"runs.db"):
+        with pytest.raises(UsageError, match="store"):
+            Optimizer(SINGLE, "random", store=wrong)
+        with pytest.raises(UsageError, match="store"):
+            Optimizer.open(wrong)
+
+
 def test_strange_tasks() -> None:
     for wrong in (None, "task", Space(x=Float(0, 1))):
         with pytest.raises(UsageError, match="Task"):
