@@ -8,7 +8,7 @@ strategy alike: held columns are set, rows are canonical, satisfy `where`, and a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FEW = 20_000  # finite spaces up to this size are enumerated when points become scarce
+FEW = 20_000  # finite spaces up to this size are written out as soon as points become scarce
+MANY = 500_000  # and up to this size before saying that none is left
 
 
 @dataclass
@@ -71,29 +72,53 @@ def waiting_rows(book: Book, held: Mapping[int, float], now: float) -> list[tupl
     ]
 
 
-def make_plan(
-    task: Task, strategy: Strategy, state: Any, book: Book, seed: int, request: Request, now: float, whole: bool
-) -> Plan:
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A study at one log position, as far as an ask needs it: planning works on this while tells go on.
+
+    request: what is wanted; state: of the strategy; waits: rows that can go out as they are; queries: how many there are;
+    avoid: encoded rows that must not be asked (it may grow meanwhile, which does no harm); position: in the log.
+    """
+
+    request: Request
+    state: Any
+    waits: tuple[tuple[int, int], ...]
+    queries: int
+    avoid: Collection[bytes]
+    position: int
+
+    @staticmethod
+    def of(
+        task: Task, book: Book, state: Any, n: int, fixed: dict[int, float], context: dict[int, float], now: float
+    ) -> Snapshot:
+        mine = tuple(record.query for record in book.open.values() if record.query.origin == "strategy")
+        request = Request(n, book.count, book.pending(), open=mine, fixed=fixed, context=context)
+        waits = tuple(waiting_rows(book, request.held, now))
+        return Snapshot(
+            request, state, waits, len(book.records), book.forbidden if task.noisy else book.seen, book.position
+        )
+
+
+def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: bool) -> Plan:
     """`request.n` rows: what waits, then what the strategy proposes. Fewer, with the reason, if there are no more.
 
     With `whole`, one new query with all its rows instead.
     """
     plan = Plan()
-    n = request.n
+    request, n = look.request, look.request.n
     started = time.thread_time()
     if not whole:
-        for number, attempt in waiting_rows(book, request.held, now)[:n]:
+        for number, attempt in look.waits[:n]:
             plan.add(number, attempt)
-    count, index = book.count, len(book.records)
-    open_queries = [r.query for r in book.open.values() if r.query.origin == "strategy"]
-    pending = request.pending
+    count, index = request.number, look.queries
+    open_queries, pending = list(request.open), request.pending
     taken: set[bytes] = set()
     while plan.rows < n:
         key = Key(seed, index)
         wanted = replace(request, n=n - plan.rows, number=count, pending=pending, open=tuple(open_queries))
         try:
-            query = strategy.ask(task, state, wanted, key)
-            query = replace(query, X=honest_rows(task, query, wanted, key, book, taken), id=index, first=count)
+            query = strategy.ask(task, look.state, wanted, key)
+            query = replace(query, X=honest_rows(task, query, wanted, key, look.avoid, taken), id=index, first=count)
         except (Waiting, Exhausted) as reason:
             plan.short = reason
             break
@@ -113,7 +138,9 @@ def make_plan(
     return plan
 
 
-def honest_rows(task: Task, query: Query, request: Request, key: Key, book: Book, taken: set[bytes]) -> Any:
+def honest_rows(
+    task: Task, query: Query, request: Request, key: Key, avoid: Collection[bytes], taken: set[bytes]
+) -> Any:
     """The rows of a proposed query as they will be asked."""
     space = task.space
     if isinstance(query.X, CoordinateRows):
@@ -131,12 +158,13 @@ def honest_rows(task: Task, query: Query, request: Request, key: Key, book: Book
         wrong = ~task.known(X)
         if wrong.any():
             X[wrong] = task.feasible.repair(X[wrong], key.rng("repair"), held)
-    return _distinct(task, X, held, key, book, taken)
+    return _distinct(task, X, held, key, avoid, taken)
 
 
-def _distinct(task: Task, X: Array, held: Mapping[int, float], key: Key, book: Book, taken: set[bytes]) -> Array:
+def _distinct(
+    task: Task, X: Array, held: Mapping[int, float], key: Key, avoid: Collection[bytes], taken: set[bytes]
+) -> Array:
     """Rows without repeats. A repeat is replaced by a point drawn from what is left; without one, Exhausted."""
-    avoid = book.forbidden if task.noisy else book.seen
     new: set[bytes] = set()
     repeats = []
     for i, row in enumerate(X):
@@ -173,7 +201,7 @@ def _fresh(
             return np.array(list(found.values())[:n])
         if task.space.size is not None and task.space.size <= FEW:
             break
-    everything = task.feasible.enumerate(FEW) if task.space.size is not None else None
+    everything = task.feasible.enumerate(MANY) if task.space.size is not None else None
     if everything is not None:
         for column, value in held.items():
             everything = everything[everything[:, column] == value]

@@ -15,10 +15,10 @@ from typing import Any, overload
 import numpy as np
 
 from bbopt import table
-from bbopt.asking import Plan, make_plan, waiting_rows
+from bbopt.asking import Plan, Snapshot, make_plan, waiting_rows
 from bbopt.book import OPEN, QUEUED
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
-from bbopt.query import Key, Query, Request, rows_to_plain
+from bbopt.query import Key, Query, rows_to_plain
 from bbopt.store import Event, MemoryStore, SQLiteStore, Store, Writer
 from bbopt.strategy import Strategy
 from bbopt.task import Task
@@ -184,10 +184,9 @@ class Optimizer(Telling):
         if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < 1:
             raise UsageError(f"ask: expected a positive number of trials, got {n!r}")
         held = self._held(fixed or {}, context or {})
+        plan = self._issue(int(wanted), fewer, *held, owner, lease)
         with self._lock:
-            plan = self._issue(int(wanted), fewer, *held, owner, lease)
-            numbers = [first + i for first, count, _ in plan.issue for i in range(count)]
-            trials = [self._trial(number) for number in numbers]
+            trials = [self._trial(first + i) for first, count, _ in plan.issue for i in range(count)]
         return trials[0] if n is None else trials
 
     def ask_query(self, n: int = 1, *, owner: str | None = None, lease: float | None = None) -> Query:
@@ -205,7 +204,8 @@ class Optimizer(Telling):
                             body = plan.body(self._book.position, owner or self.owner, self._expiry(lease))
                             events.append(writer.append("ask", body))
                             return record.query
-            plan = self._issue(n, True, {}, {}, owner, lease, whole=True)
+        plan = self._issue(n, True, {}, {}, owner, lease, whole=True)
+        with self._lock:
             return self._find(plan.issue[0][0])[0].query
 
     def _held(self, fixed: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[dict[int, float], dict[int, float]]:
@@ -245,43 +245,46 @@ class Optimizer(Telling):
         """Plan and write one ask. An instant strategy works inside the transaction; others on a snapshot, under the
         asker's lock, and again if another process asked meanwhile."""
 
-        def planned() -> Plan:
-            book = self._book
-            request = Request(n, book.count, book.pending(), fixed=fixed, context=context)
-            plan = make_plan(self.task, self.strategy, self._state(), book, self.seed, request, self._clock(), whole)
-            self._check_short(plan, n, fewer)
-            return plan
+        def look() -> Snapshot:
+            return Snapshot.of(self.task, self._book, self._state(), n, fixed, context, self._clock())
 
         def commit(writer: Writer, events: list[Event], plan: Plan, seen: int) -> None:
             events.append(writer.append("ask", plan.body(seen, owner or self.owner, self._expiry(lease))))
 
         if self.strategy.instant:
-            with self._writing() as (writer, events):
-                plan = planned()
+            with self._lock, self._writing() as (writer, events):
+                plan = make_plan(self.task, self.strategy, self.seed, look(), whole)
+                self._check_short(plan, n, fewer)
                 commit(writer, events, plan, self._book.position)
-            return plan
-        self._sync()
-        if not whole and len(waiting_rows(self._book, {**context, **fixed}, self._clock())) >= n:
-            with self._writing() as (writer, events):  # nothing to compute: no need to wait for other askers
-                if len(waiting_rows(self._book, {**context, **fixed}, self._clock())) >= n:
-                    plan = planned()
-                    commit(writer, events, plan, self._book.position)
-                    return plan
-        with self._asking():
-            while True:
-                self._sync()
-                seen, made = self._book.position, len(self._book.records)
-                waits = waiting_rows(self._book, {**context, **fixed}, self._clock())
-                plan = planned()
-                with self._writing() as (writer, events):
-                    if (
-                        len(self._book.records) != made
-                        or waiting_rows(self._book, {**context, **fixed}, self._clock()) != waits
-                    ):
-                        continue  # somebody asked, enqueued or lost something meanwhile: plan again
-                    commit(writer, events, plan, seen)
-                    writer.release(self._asker)
                 return plan
+        held = {**context, **fixed}
+        with self._lock:
+            self._sync()
+            if not whole and len(waiting_rows(self._book, held, self._clock())) >= n:
+                with self._writing() as (writer, events):  # nothing to compute: no need to wait for other askers
+                    seen = look()
+                    if len(seen.waits) >= n:
+                        plan = make_plan(self.task, self.strategy, self.seed, seen, whole)
+                        commit(writer, events, plan, self._book.position)
+                        return plan
+        with self._thinking, self._asking():
+            while True:
+                with self._lock:
+                    self._sync()
+                    seen = look()
+                plan = make_plan(self.task, self.strategy, self.seed, seen, whole)  # tells go on meanwhile
+                with self._lock:
+                    self._sync()
+                    if plan.short is not None and self._book.position != seen.position:
+                        continue  # an answer came: perhaps there is no need to wait any more
+                    self._check_short(plan, n, fewer)
+                    with self._writing() as (writer, events):
+                        waits = tuple(waiting_rows(self._book, held, self._clock()))
+                        if len(self._book.records) != seen.queries or waits != seen.waits:
+                            continue  # somebody asked, enqueued or lost something meanwhile: plan again
+                        commit(writer, events, plan, seen.position)
+                        writer.release(self._asker)
+                    return plan
 
     def _check_short(self, plan: Plan, n: int, fewer: bool) -> None:
         if plan.short is None or (fewer and plan.rows):

@@ -46,7 +46,8 @@ class Study:
         self.owner = owner or process_name()
         self.lease = lease
         self._store = store
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the book; held for moments
+        self._thinking = threading.RLock()  # of whoever asks; held while the strategy thinks
         self._clock: Callable[[], float] = time.time
         self._asker = f"{process_name()}:{uuid.uuid4().hex[:8]}"
         self._book = Book(task, definition["retries"], definition["quorum"], definition["scripted"])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Noise = str | float | None
+REAL = numbers.Real | np.integer | np.floating  # NumPy's complex numbers are np.number too
 
 
 def _check_noise(noise: Noise, name: str) -> None:
@@ -243,7 +244,7 @@ class Task:
         wanted = ", ".join(self.metrics)
         if isinstance(told, Mapping):
             given: dict[str, Any] = dict(told)
-        elif isinstance(told, numbers.Real | np.generic) and not isinstance(told, bool | np.bool_):
+        elif getattr(told, "ndim", None) == 0 or (isinstance(told, numbers.Real) and not isinstance(told, bool)):
             if len(self.metrics) > 1:
                 raise ValueRefused(f"{what}: expected a mapping with {wanted}; got the single number {told!r}")
             given = {self.metrics[0]: told}
@@ -348,15 +349,16 @@ class Task:
 
 def read_number(value: Any, what: str) -> float:
     """A finite float from a user's number. Raises ValueRefused otherwise; bool, text and None are no numbers."""
+    given = value
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(()).item()
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.number):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, REAL):
         item = getattr(value, "item", None)  # a torch scalar, for one
         if callable(item) and not isinstance(value, bool | np.bool_ | str):
             with contextlib.suppress(ValueError, TypeError, RuntimeError):  # more than one entry
                 value = item()
-        if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-            raise ValueRefused(f"{what}: expected a number, got {value!r}")
+        if isinstance(value, bool | np.bool_) or not isinstance(value, REAL):
+            raise ValueRefused(f"{what}: expected a real number, got {given!r}")
     try:
         number = float(value)
     except OverflowError:

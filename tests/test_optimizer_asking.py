@@ -90,7 +90,6 @@ def test_tells_do_not_wait_for_an_ask(pair: tuple[Optimizer, Optimizer]) -> None
     assert (one.trial(2).values or {})["objective"] == 5.0
 
 
-@pytest.mark.xfail(reason="ask holds the object's lock while the strategy thinks (law 1: tells never wait for an ask)")
 def test_tells_do_not_wait_for_an_ask_in_the_same_object(pair: tuple[Optimizer, Optimizer]) -> None:
     """As in a server: threads share one optimizer."""
     one, _ = pair
