@@ -358,7 +358,7 @@ def read_number(value: Any, what: str) -> float:
             with contextlib.suppress(ValueError, TypeError, RuntimeError):  # more than one entry
                 value = item()
         if isinstance(value, bool | np.bool_) or not isinstance(value, REAL):
-            raise ValueRefused(f"{what}: expected a real number, got {given!r}")
+            raise ValueRefused(f"{what}: expected a number, got {given!r}")
     try:
         number = float(value)
     except OverflowError:
