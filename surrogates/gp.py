@@ -22,7 +22,8 @@ from surrogates.map_fit import JITTERS, Fitted, Objective, Prior, factor, fit_ma
 from surrogates.predictor import Predictor, prior_correlation
 
 if TYPE_CHECKING:
-    from botorch.models import SingleTaskGP
+    from botorch.models.gp_regression import SingleTaskGP
+    from botorch.models.model_list_gp_regression import ModelListGP
 
 Array = NDArray[np.float64]
 
@@ -150,8 +151,8 @@ class GaussianProcess:
             "nugget": np.array([f.nugget for f in self.fitted]),
         }
 
-    def botorch_model(self) -> SingleTaskGP:
-        """A BoTorch SingleTaskGP in evaluation mode with the same data and hyperparameters (needs torch)."""
+    def botorch_model(self) -> SingleTaskGP | ModelListGP:
+        """The same posterior as a BoTorch model (see `surrogates.gp_botorch`); MissingPackage where torch is absent."""
         from surrogates.gp_botorch import to_botorch
 
         return to_botorch(self)
