@@ -25,7 +25,8 @@ def squared_distances(A: Array, B: Array) -> Array:
     array([[25.]])
     """
     r2 = (A * A).sum(axis=1)[:, None] + (B * B).sum(axis=1)[None, :] - 2.0 * (A @ B.T)
-    return np.maximum(r2, 0.0, out=r2)
+    np.maximum(r2, 0.0, out=r2)
+    return np.asarray(r2)
 
 
 def correlation(kernel: Kernel, r2: Array) -> Array:

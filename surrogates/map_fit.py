@@ -90,7 +90,8 @@ class Objective:
         self.X = X
         self.kernel: Kernel = kernel
         self.prior = prior
-        self.n, self.d = X.shape
+        self.n: int = X.shape[0]
+        self.d: int = X.shape[1]
         self.features = inputs.features(X)
         self.features = self.features - self.features.mean(axis=0)
         self.owner = inputs.owner
@@ -104,7 +105,7 @@ class Objective:
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.d + (self.prior.scale is not None) + (self.prior.noise is not None)
+        return self.d + int(self.prior.scale is not None) + int(self.prior.noise is not None)
 
     def bounds(self) -> list[tuple[float, float]]:
         """Bounds of the log parameters."""
@@ -123,7 +124,7 @@ class Objective:
         if self.prior.noise is not None:
             theta.append(self.prior.noise[0] - self.prior.noise[1] ** 2)
         low, high = np.array(self.bounds()).T
-        return np.clip(np.array(theta), low, high)
+        return np.asarray(np.clip(np.array(theta), low, high))
 
     def split(self, theta: Array) -> tuple[Array, float, float]:
         """(d,) lengthscales, scale and noise variance of a parameter vector."""
@@ -140,7 +141,7 @@ class Objective:
         if self.prior.noise is not None:
             values.append(noise)
         low, high = np.array(self.bounds()).T
-        return np.clip(np.log(np.maximum(np.array(values, dtype=float), 1e-300)), low, high)
+        return np.asarray(np.clip(np.log(np.maximum(np.array(values, dtype=float), 1e-300)), low, high))
 
     def _kernel(self, lengthscales: Array) -> tuple[Array, Array]:
         if self.pairs is not None:
@@ -156,11 +157,12 @@ class Objective:
 
     def _length_gradient(self, M: Array, lengthscales: Array) -> Array:
         """sum_ij M_ij (x_ik - x_jk)^2 / l_k^2 for each column k, M symmetric."""
+        sums: Array
         if self.pairs is not None:
-            sums: Array = self.pairs @ M.ravel()
+            sums = self.pairs @ M.ravel()
         else:
             per_feature = 2.0 * (M.sum(axis=1) @ self.features**2 - (self.features * (M @ self.features)).sum(axis=0))
-            sums = np.bincount(self.owner, weights=per_feature, minlength=self.d)
+            sums = np.bincount(self.owner, weights=per_feature, minlength=self.d).astype(float)
         return np.asarray(sums / lengthscales**2)
 
     def _log_prior(self, theta: Array) -> tuple[float, Array]:

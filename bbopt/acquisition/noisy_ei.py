@@ -82,7 +82,8 @@ class NoisyEI:
     def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Evaluable | None = None) -> NoisyEI:
         """With beliefs taken from the model's means."""
         mean, _ = model.mean_variance(points)
-        return cls(model, points, (mean[:, 1:] <= limits).all(axis=1), limits, evaluable)
+        believed = np.asarray((mean[:, 1:] <= limits).all(axis=1))
+        return cls(model, points, believed, limits, evaluable)
 
     def value(self, X: Array) -> Array:
         """(q,) log values of (q, d) points."""

@@ -59,7 +59,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel) -
     """The model of all told rows (at least one), started from the memo of an earlier ask where there is one."""
     inputs, n = inputs_of(task), len(state.X)
     noise = _noise_variances(task, state)
-    learnt = [kind == "unknown" and np.isnan(noise[:, j]).any() for j, kind in enumerate(task.noises)]
+    learnt = [kind == "unknown" and bool(np.isnan(noise[:, j]).any()) for j, kind in enumerate(task.noises)]
     noisy = np.array([learnt[j] or bool((np.nan_to_num(noise[:, j]) > 0).any()) for j in range(len(learnt))])
     noise = np.nan_to_num(noise)
     outputs = len(learnt)
@@ -151,7 +151,7 @@ def _fit_output(
 
 def _noise_variances(task: Task, state: GPState) -> Array:
     """(n, 1 + c) noise variances in raw units: told ones first, then declared ones, 0 for exact outputs, NaN unknown."""
-    declared = np.array([np.nan if kind == "unknown" else (kind or 0.0) ** 2 for kind in task.noises], float)  # type: ignore[operator]
+    declared = np.array([np.nan if isinstance(kind, str) else (kind or 0.0) ** 2 for kind in task.noises])
     with np.errstate(over="ignore"):
         told = np.minimum(state.std**2, 1e300)
     return np.where(np.isnan(told), declared, told)
