@@ -58,9 +58,7 @@ class GaussianProcess:
         centred = (self.Z - self._means).T[:, :, None]
         weights = np.matmul(inverse.transpose(0, 2, 1), np.matmul(inverse, centred))
         lengthscales = np.stack([f.lengthscales for f in self.fitted])
-        return Predictor(
-            self.inputs, self.kernel, self.X, lengthscales, self._scales, self._means, inverse, weights
-        )
+        return Predictor(self.inputs, self.kernel, self.X, lengthscales, self._scales, self._means, inverse, weights)
 
     @property
     def _means(self) -> Array:

@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 DOUBT = 0.25  # standard error of a row's value, relative to the value
 
 
-def fit_region(inputs: Inputs, worked: Array, failed: Array, starts: Sequence[Fitted | None] = (None,)) -> GaussianProcess:
+def fit_region(
+    inputs: Inputs, worked: Array, failed: Array, starts: Sequence[Fitted | None] = (None,)
+) -> GaussianProcess:
     """A model whose only output is below 0 where rows are likely to work; (a, d) and (b, d) rows, b > 0.
 
     >>> X = np.linspace(0.0, 1.0, 9)[:, None]

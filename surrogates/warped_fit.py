@@ -16,6 +16,7 @@ from surrogates.map_fit import Fitted, Objective, factor, fit_map
 from surrogates.warps import Warp
 
 Array = NDArray[np.float64]
+ROUGH = 8  # iterations of the fit whose hyperparameters serve the first comparison
 
 
 def fit_warped(
@@ -26,24 +27,27 @@ def fit_warped(
     objective: inputs, kernel and prior (`surrogates.map_fit.Objective`); start: hyperparameters to start from.
     """
     names = list(warps)
-    first = names[0]
     targets = {name: warps[name].forward(y) for name in names}
-    fits = {first: _fit(objective, targets[first], start)}
-    if len(names) > 1:
-        rough = _profile(objective, fits[first], np.column_stack([targets[name] for name in names]))
-        rough += np.array([_jacobian(warps[name], y) for name in names])
-        for i in np.argsort(-rough, kind="stable")[: finalists + 1]:
-            name = names[i]
-            if name not in fits and len(fits) <= finalists:
-                fits[name] = _fit(objective, targets[name], start if start is not None else fits[first])
+    if len(names) == 1:
+        return names[0], _fit(objective, targets[names[0]], (None,) if start is None else (start, None))
+    common = start if start is not None else _fit(objective, targets[names[0]], (None,), ROUGH)
+    rough = _profile(objective, common, np.column_stack([targets[name] for name in names]))
+    rough += np.array([_jacobian(warps[name], y) for name in names])
+    fits = {
+        names[i]: _fit(objective, targets[names[i]], (common,)) for i in np.argsort(-rough, kind="stable")[:finalists]
+    }
     worth = {name: fit.value * len(y) + _jacobian(warps[name], y) for name, fit in fits.items()}
     best = max(worth, key=lambda name: worth[name])
-    return best, fits[best]
+    if start is None:  # the common start came from the prior's mode already
+        return best, fits[best]
+    again = _fit(objective, targets[best], (None,))
+    return best, again if again.value > fits[best].value else fits[best]
 
 
-def _fit(objective: Objective, z: Array, start: Fitted | None) -> Fitted:
-    starts = (None,) if start is None else (start, None)
-    return fit_map(objective.inputs, objective.X, z, objective.prior, objective.kernel, None, starts, objective)
+def _fit(objective: Objective, z: Array, starts: tuple[Fitted | None, ...], iterations: int = 200) -> Fitted:
+    return fit_map(
+        objective.inputs, objective.X, z, objective.prior, objective.kernel, None, starts, objective, iterations
+    )
 
 
 def _jacobian(warp: Warp, y: Array) -> float:

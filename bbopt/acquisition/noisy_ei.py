@@ -132,10 +132,9 @@ class NoisyEI:
             a = -np.append(old, mean[q])
             b = -np.append(cross[q], variance[q]) / root[q]
             crossings, steps, index = _hull(a, b)
-            if a[-1] > a[:-1].max():  # the new point's mean is the best already: that gain is certain
-                sure = a[-1] - a[:-1].max()
-            else:
-                sure = 0.0
+            sure = max(
+                a[-1] - a[:-1].max(), 0.0
+            )  # where the new point's mean is the best already, that gain is certain
             log_gain = np.logaddexp(_log_gain(crossings, steps, index), np.log(sure) if sure > 0.0 else -np.inf)
             values[q] = max(log_gain, np.log(SMALLEST))
             if not with_gradient or not np.isfinite(log_gain):

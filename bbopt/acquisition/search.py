@@ -66,7 +66,9 @@ def around(centres: Array, domain: Domain, count: int, rng: np.random.Generator)
         else:
             at = np.abs(values[None, :] - rows[:, j, None]).argmin(axis=1)
             reach = np.maximum(1.0, scale * len(values))
-            drawn = values[np.clip(np.rint(at + reach * rng.standard_normal(len(rows))), 0, len(values) - 1).astype(int)]
+            drawn = values[
+                np.clip(np.rint(at + reach * rng.standard_normal(len(rows))), 0, len(values) - 1).astype(int)
+            ]
         rows[:, j] = np.where(jump, drawn, rows[:, j])
     continuous = domain.continuous
     rows = np.where(moved & continuous, rows + step, rows)

@@ -195,18 +195,15 @@ class GP:
             drawn = draw_values(gp, model.noisy, pending, DRAWS, rng)
             base = given_draws(gp, model.noisy, pending, drawn)
         if held:  # the best known under these values, not the best of all
-            here = domain.settle(np.concatenate([state.X, pending])[np.append(order[:200], np.arange(n, n + len(pending)))], rng)
+            here = domain.settle(np.concatenate([state.X[order[:200]], pending]), rng)
             drawn = base.forward(here).mean
-        feasible = (drawn[1:] <= 0.0).all(axis=0)
+        feasible: Array = np.all(drawn[1:] <= 0.0, axis=0, keepdims=True)[0]
         if not held and not model.noisy[1:].any():
             feasible[:n] = (state.values[:, 1:] <= 0.0).all(axis=1)[:, None]
         objective = np.where(feasible, drawn[0], np.inf).min(axis=0)
         seen = np.isfinite(objective)
         worst = float(drawn[0].max())
-        if not seen.any():
-            best = np.full(len(objective), np.nan)
-        else:
-            best = np.where(seen, objective, worst)
+        best = np.where(seen, objective, worst) if seen.any() else np.full(len(objective), np.nan)
         return ConstrainedLogEI(base, best, limits, region), centres
 
 
@@ -223,8 +220,8 @@ def _caution(state: GPState) -> float:
 
 def _holds(model: Model, state: GPState, values: Array) -> Array:
     """(n,) whether the told rows satisfy every constraint: by their values where exact, by the model where noisy."""
-    ok: Array = np.where(model.noisy[1:], values[:, 1:] <= 0.0, state.values[:, 1:] <= 0.0).all(axis=1)
-    return ok
+    ok = np.where(model.noisy[1:], values[:, 1:] <= 0.0, state.values[:, 1:] <= 0.0)
+    return np.asarray(ok.all(axis=1))
 
 
 def _by_merit(values: Array, holds: Array) -> Array:
@@ -235,7 +232,7 @@ def _by_merit(values: Array, holds: Array) -> Array:
 
 def _taken(X: Array, groups: tuple[tuple[Array, float], ...]) -> Array:
     """(q,) whether a row lies within a group's distance (in its widest column) of a row of that group."""
-    near = np.zeros(len(X), bool)
+    near: Array = np.zeros(len(X), bool)
     for rows, distance in groups:
         for row in rows:
             near |= np.abs(X - row).max(axis=1) <= distance
