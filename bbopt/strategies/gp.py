@@ -197,9 +197,9 @@ class GP:
         if held:  # the best known under these values, not the best of all
             here = domain.settle(np.concatenate([state.X[order[:200]], pending]), rng)
             drawn = base.forward(here).mean
-        feasible: Array = np.all(drawn[1:] <= 0.0, axis=0, keepdims=True)[0]
+        feasible = np.asarray((drawn[1:] <= 0.0).all(axis=0))
         if not held and not model.noisy[1:].any():
-            feasible[:n] = (state.values[:, 1:] <= 0.0).all(axis=1)[:, None]
+            feasible[:n] = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))[:, None]
         objective = np.where(feasible, drawn[0], np.inf).min(axis=0)
         seen = np.isfinite(objective)
         worst = float(drawn[0].max())
