@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,10 +38,6 @@ LARGE = [
     ("levy_20", 50, 0.1), ("levy_20", 100, 0.0), ("levy_20", 300, 0.1),
 ]  # fmt: skip
 DATA = [*SMALL, *(pytest.param(*case, marks=pytest.mark.slow) for case in LARGE)]
-
-THEIR_RETRIES = (
-    ".*(ABNORMAL|line search|scipy_minimize)"  # where their first attempt at a fit ends early, they try again
-)
 
 
 @pytest.fixture(autouse=True)
@@ -159,14 +154,12 @@ def test_objective_of_the_fit_is_that_of_gpytorch(name: str, n: int, noise: floa
 
 @pytest.mark.parametrize(("name", "n", "noise"), DATA)
 def test_fit_is_as_good_as_that_of_botorch_and_takes_few_steps(name: str, n: int, noise: float) -> None:
-    """At most 0.05 per row worse; cold at most 100 evaluations (measured: 10 to 43)."""
+    """At most 0.05 per row worse; cold at most 100 evaluations (measured: 11 to 36)."""
     X, z = dataset(name, n, noise)
     d = X.shape[1]
     ours = fit_map(Inputs.continuous(d), X, z, Prior.botorch(d))
     model, mll = theirs(X, z)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=THEIR_RETRIES)
-        fit_gpytorch_mll(mll)
+    fit_gpytorch_mll(mll)
     assert ours.value >= worth(model, mll) - 0.05
     assert ours.evaluations <= 100
 
@@ -178,9 +171,7 @@ def test_where_the_fit_has_several_optima_neither_finds_the_better_one_more_ofte
     for seed in range(12):
         X, z = dataset("levy_1", 40, 0.0, seed)
         model, mll = theirs(X, z)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=THEIR_RETRIES)
-            fit_gpytorch_mll(mll)
+        fit_gpytorch_mll(mll)
         differences.append(fit_map(Inputs.continuous(1), X, z, Prior.botorch(1)).value - worth(model, mll))
     assert np.median(differences) >= -0.05
 
