@@ -90,7 +90,7 @@ def test_log_h_is_exact_far_into_the_tail() -> None:
     }
     z = np.array(list(reference))
     assert log_h(z) == pytest.approx(np.array(list(reference.values())), rel=1e-13)
-    assert np.isfinite(log_h(np.array([-1e70, -1e10, 1e10, 1e70]))).all()
+    assert np.isfinite(log_h(np.array([-1e40, -1e10, 1e10, 1e40]))).all()
 
 
 @given(st.floats(-50.0, 50.0), st.floats(1e-4, 1e3), st.floats(-5.0, 5.0))
