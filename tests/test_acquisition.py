@@ -335,7 +335,6 @@ def test_a_finite_set_is_ranked_as_a_whole() -> None:
     assert len(enumerate_best(bowl, points, lambda X: np.ones(len(X), bool))[0]) == 0
 
 
-@pytest.mark.xfail(reason="SciPy's SLSQP misreads a strided gradient; finish._moments gives one with several outputs")
 def test_corner_candidates_solve_the_constrained_problem_of_the_model() -> None:
     """max x + y with x <= 0.6 and y <= 0.3, models of linear functions: the corner to 1e-3 without a margin."""
     X = Domain.box(2).sample(32, np.random.default_rng(0))

@@ -109,4 +109,6 @@ def _moments(
     means, variances = predictor.slopes(moments)
     mean_slope = means[:, 0][:, free]
     slope = mean_slope[1:] + margin / (2.0 * sd[1:, None]) * variances[1:, 0][:, free]
-    return float(mean[0]), mean_slope[0], limits - mean[1:] - margin * sd[1:], -slope
+    slack = limits - mean[1:] - margin * sd[1:]
+    # SciPy's SLSQP reads the memory of a gradient without its strides
+    return float(mean[0]), np.ascontiguousarray(mean_slope[0]), slack, np.ascontiguousarray(-slope)
