@@ -25,6 +25,7 @@ from bbopt.cli_output import (
     print_trials,
     value_text,
 )
+from bbopt.errors import UsageError
 
 if TYPE_CHECKING:
     from bbopt.optimizer import Optimizer
@@ -65,7 +66,9 @@ def _stand_in(document: dict[str, Any]) -> Any:
     module, _, path = document["class"].partition(":")
 
     def missing(*_: Any) -> Any:
-        raise NotImplementedError(document["class"])
+        raise UsageError(
+            f"the code of the strategy {document['class']} is not in the store: ask from Python, with an instance"
+        )
 
     methods = dict.fromkeys(("init", "ask", "tell"), missing)
     traits = {"handles": frozenset(), "learns": "rows", "instant": True}
