@@ -270,12 +270,12 @@ def test_killed_and_interrupted_it_continues_to_the_same_trials(tmp_path: Path) 
 @pytest.fixture
 def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Path]]:
     """A strategy of the user's own in a module of the user's own, and the file that tells it how to behave."""
-    (tmp_path / "own_strategy.py").write_text(textwrap.dedent(OWN))
+    (tmp_path / "fragile_strategy.py").write_text(textwrap.dedent(OWN))
     monkeypatch.syspath_prepend(tmp_path)
-    import own_strategy
+    import fragile_strategy
 
-    yield own_strategy.Fragile, tmp_path / "mood"
-    sys.modules.pop("own_strategy")
+    yield fragile_strategy.Fragile, tmp_path / "mood"
+    sys.modules.pop("fragile_strategy")
 
 
 @pytest.mark.parametrize(("mood", "error"), [("raise", "RuntimeError: the model did not fit"), ("die", "signal 9")])
