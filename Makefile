@@ -39,11 +39,13 @@ bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full
 	$(BIN)/bbopt report $(OUT)/engineering-full
 
-bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds (resumable)
+bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds, from shared random points and from gp's own design (resumable)
 	$(BIN)/bbopt bench branin --strategy gp --budget 25 --seeds 20 --initial 6 --out $(OUT)/branin
 	$(BIN)/bbopt report $(OUT)/branin
 	$(BIN)/bbopt bench hartmann6 --strategy gp --budget 100 --seeds 30 --initial 14 --out $(OUT)/hartmann6
 	$(BIN)/bbopt report $(OUT)/hartmann6
+	$(BIN)/bbopt bench hartmann6 --strategy gp --budget 100 --seeds 30 --initial 0 --out $(OUT)/hartmann6-own-design
+	$(BIN)/bbopt report $(OUT)/hartmann6-own-design
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
