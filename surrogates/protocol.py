@@ -68,3 +68,43 @@ class Surrogate(Protocol):
     def __call__(self, inputs: Inputs, X: Array, Z: Array, priors: Sequence[Prior], /) -> Posterior:
         """The posterior of (n, m) targets Z at (n, d) rows X; one prior per output."""
         ...
+
+
+@runtime_checkable
+class Predictive(Protocol):
+    """What is believed of m functions, point by point: any predictive distribution, not only a Gaussian one.
+
+    Everything is of the noise-free functions, which are minimised.
+    """
+
+    def mean_variance(self, X: Array, /) -> tuple[Array, Array]:
+        """(q, m) means and (q, m) variances, never negative, at (q, d) points."""
+        ...
+
+    def log_probability_below(self, X: Array, limits: Array, /) -> Array:
+        """(q, m) logarithms of the probability that each function is at or below its limit, (m,)."""
+        ...
+
+    def log_expected_improvement(self, X: Array, best: Array, /) -> Array:
+        """(q, m) logarithms of the expected amount by which each function is below its `best`, (m,)."""
+        ...
+
+    def quantiles(self, X: Array, probabilities: Array, /) -> Array:
+        """(q, m, k) quantiles at (k,) probabilities between 0 and 1, ends excluded."""
+        ...
+
+    def sample(self, X: Array, count: int, rng: np.random.Generator, /) -> Array:
+        """(count, q, m) draws, independent from point to point."""
+        ...
+
+
+@runtime_checkable
+class ClassPredictive(Protocol):
+    """What is believed of a label. `classes`: (k,) the labels that were seen, in rising order."""
+
+    @property
+    def classes(self) -> NDArray[np.int64]: ...
+
+    def probabilities(self, X: Array, /) -> Array:
+        """(q, k) probabilities of the classes, each row adding up to 1."""
+        ...
