@@ -12,6 +12,8 @@ The synthetic functions are `branin`, `hartmann3`, `hartmann6` and `FAMILY_D` in
 (families in `problems.synthetic.FAMILIES`). `@shiftS` moves the optimum of a synthetic function to a random place in
 the box, `@rotateS` turns the function about its optimum, both by the seed S: `rastrigin_5@shift3+rotate3`.
 
+Data sets for classification, made by formula, are found by `data_set(name)`; `data_sets()` lists them.
+
 Modules are imported when one of their problems is asked for.
 """
 
@@ -26,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 from bbopt.errors import UsageError
 
 if TYPE_CHECKING:
+    from .classification import DataSet, data_set, data_sets
     from .problem import Optimum, Problem
 
 __bbopt__ = True  # tells a folder of the same name apart, see bbopt.neighbours
-__all__ = ["Optimum", "Problem", "get", "names", "suites"]
+__all__ = ["DataSet", "Optimum", "Problem", "data_set", "data_sets", "get", "names", "suites"]
 
 _VARIED = {  # function: module, of the problems whose form in the benchmark's public code differs from the literature's
     "concrete_beam": "structures",
@@ -166,4 +169,6 @@ def _synthetic(name: str) -> Problem | None:
 def __getattr__(name: str) -> Any:
     if name in ("Optimum", "Problem"):
         return getattr(importlib.import_module(".problem", __name__), name)
+    if name in ("DataSet", "data_set", "data_sets"):
+        return getattr(importlib.import_module(".classification", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
