@@ -6,12 +6,12 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-overhead bench-engineering bench-quality clean
+.PHONY: run test test-slow check bench-ask bench-overhead bench-classify bench-engineering bench-quality clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,bench,test]'
 	touch $(READY)
 
 run: $(READY)  ## install, run the engineering benchmark in a few minutes, write a report
@@ -34,6 +34,9 @@ bench-ask: $(READY)  ## CPU seconds per ask, beside BoTorch's own fit and optimi
 
 bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 	$(BIN)/python -m bbopt.bench_overhead
+
+bench-classify: $(READY)  ## classifiers on engineering designs: F1 against training rows, 20 draws of 8 data sets (resumable)
+	$(BIN)/bbopt bench-classify --out $(OUT)/classify
 
 bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full
