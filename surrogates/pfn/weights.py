@@ -1,0 +1,76 @@
+"""Weights in a file: safetensors with a header that says what they are, and a checksum that is verified.
+
+The header holds JSON: the version of this format, the shape of the network, the training configuration, what the
+evaluation found, and the SHA-256 of the tensors. No pickle is ever read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bbopt.errors import ValueRefused
+from surrogates.pfn.network import Network, Shape
+
+VERSION = 1
+HEADER = "bbopt"
+
+
+def save_weights(path: Path, network: Network, facts: Mapping[str, Any]) -> None:
+    """Write a network's weights in half precision, with facts (JSON) about them."""
+    tensors = {name: part.detach().cpu().half().contiguous() for name, part in network.state_dict().items()}
+    header = {"version": VERSION, "shape": dataclasses.asdict(network.shape), "sha256": digest(tensors), **facts}
+    save_tensors(path, tensors, header)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header; the file is replaced in one step."""
+    beside = path.with_name(path.name + ".part")
+    save_file(dict(tensors), str(beside), {HEADER: json.dumps(header)})
+    beside.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file. Raises ValueRefused where it is missing, damaged or not ours."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as trouble:
+        raise ValueRefused(f"expected a safetensors file at {path}; it cannot be read ({trouble})") from trouble
+    if not isinstance(header, dict):
+        raise ValueRefused(f"expected a file of bbopt weights at {path}; its header names none")
+    return tensors, header
+
+
+def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
+    """The network in a file, ready to predict, and its header. Raises ValueRefused where the checksum is wrong."""
+    tensors, header = load_tensors(path)
+    if header.get("version") != VERSION:
+        raise ValueRefused(f"expected weights of format {VERSION} at {path}, got {header.get('version')!r}; install the bbopt that wrote them")  # fmt: skip
+    found = digest(tensors)
+    if found != header.get("sha256"):
+        raise ValueRefused(f"the weights at {path} are damaged: expected SHA-256 {header.get('sha256')}, got {found}; install bbopt again")  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights, which are replaced at once
+        network = Network(Shape(**header["shape"]))
+    network.load_state_dict({name: part.float() for name, part in tensors.items()})
+    return network.requires_grad_(False).eval(), header
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        part = tensors[name]
+        total.update(f"{name} {tuple(part.shape)} {part.dtype}".encode())
+        total.update(part.contiguous().view(torch.uint8).numpy().tobytes() if part.dim() else part.numpy().tobytes())
+    return total.hexdigest()
