@@ -44,9 +44,10 @@ class Bars:
     @classmethod
     def of(cls, borders: Array, logits: Array) -> Bars:
         """Bars with (q, B) logits of any offset; minus infinity, where a softmax ran out of digits, counts as -104."""
-        logits = np.asarray(logits, dtype=float)
-        log_p = np.maximum(logits - logsumexp(logits, axis=1, keepdims=True), LOWEST)
-        return cls(np.asarray(borders, dtype=float), log_p - logsumexp(log_p, axis=1, keepdims=True))
+        log_p = _normalised(np.asarray(logits, dtype=float))
+        if log_p.min(initial=0.0) < LOWEST:
+            log_p = _normalised(np.maximum(log_p, LOWEST))
+        return cls(np.asarray(borders, dtype=float), log_p)
 
     @classmethod
     def normal(cls, centre: float, sd: float, count: int) -> Bars:
@@ -149,6 +150,11 @@ class Bars:
         z = (best - inner_low) / low
         log_gain[0] = math.log(2.0 * low) + _log_h(z) if z < 0.0 else math.log(best - float(self._centres[0]))
         return log_gain
+
+
+def _normalised(logits: Array) -> Array:
+    top = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(top - np.log(np.exp(top).sum(axis=1, keepdims=True)))
 
 
 def _share(limit: float, left: Array, width: Array) -> Array:

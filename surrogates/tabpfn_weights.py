@@ -138,7 +138,7 @@ def require_package() -> None:
 
 @contextmanager
 def calling_the_package() -> Iterator[None]:
-    """For a call into `tabpfn`: no browser and no questions; its refusals become UsageError; environment restored.
+    """For a call into `tabpfn`: no browser and no questions; its refusals become UsageError; environment and seeds restored.
 
     Its warnings are about deprecations inside it and about data that was checked before: not shown, for this call only.
     """
@@ -148,11 +148,13 @@ def calling_the_package() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                import torch
                 from tabpfn.errors import TabPFNUserError
             except ImportError as error:
                 raise MissingPackage(f'TabPFN cannot be imported ({error}): pip install "bbopt[tabpfn]"') from error
             try:
-                yield
+                with torch.random.fork_rng(devices=[]):  # building a network of v3 draws numbers
+                    yield
             except TabPFNUserError as error:
                 raise UsageError(f"TabPFN refuses these data: {error}") from error
             except RuntimeError as error:

@@ -3,85 +3,26 @@
 from __future__ import annotations
 
 import doctest
-import os
-import socket
-import subprocess
-import sys
-import webbrowser
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
+from tabpfn_checkpoint import INPUTS, LABELS, NAMES, Q, X, Y, checkpoint, checkpoints, undisturbed
 
 import surrogates.tabpfn
 import surrogates.tabpfn_inputs
-import surrogates.tabpfn_weights
-from bbopt.errors import MissingPackage, UsageError
+from bbopt.errors import UsageError
 from surrogates.columns import Inputs
 from surrogates.protocol import ClassPredictive, Predictive
 from surrogates.tabpfn import fit_tabpfn, fit_tabpfn_classes
-from surrogates.tabpfn_weights import at_hand, cache_folder, calling_the_package, find_weights, require_package
-
-try:
-    require_package()
-    MISSING = ""
-except MissingPackage as error:
-    MISSING = str(error)
-needs_package = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-
-NAMES = {
-    ("v2", "regressor"): "tabpfn-v2-regressor.safetensors",
-    ("v2.5", "regressor"): "tabpfn-v2.5-regressor-v2.5_default.safetensors",
-    ("v2", "classifier"): "tabpfn-v2-classifier.safetensors",
-    ("v2.5", "classifier"): "tabpfn-v2.5-classifier-v2.5_default.safetensors",
-}
-OURS = ("PYTEST_CURRENT_TEST", "TABPFN_MODEL_CACHE_DIR", "XDG_CACHE_HOME", "HOME")  # what the tests themselves set
-RNG = np.random.default_rng(3)
-X = RNG.random((30, 3))
-Y = np.stack([np.sin(5.0 * X[:, 0]) + X[:, 1], 1e3 * X[:, 2] ** 2 - 5e4], axis=1)
-LABELS = (Y[:, 0] > 0.8).astype(int) * 4 - 1
-Q = RNG.random((12, 3))
-INPUTS = Inputs.continuous(3)
-
-
-def checkpoint(version: str, role: str, path: Path) -> Path:
-    """A random network of 2 layers, as a .safetensors file that the package loads like one of its own."""
-    with calling_the_package():
-        import torch
-        from tabpfn.architectures import ARCHITECTURES
-        from tabpfn.checkpoint import save_as_safetensors
-
-        name, buckets, regressor = f"tabpfn_{version.replace('.', '_')}", 60, role == "regressor"
-        sizes = {"emsize": 24, "nlayers": 2, "nhead": 2, "num_thinking_rows": 4}
-        heads = {"num_buckets": buckets if regressor else -1, "max_num_classes": 0 if regressor else 10}
-        config, _ = ARCHITECTURES[name].parse_config({**sizes, **heads})
-        random = torch.Generator().manual_seed(5)
-        with torch.random.fork_rng(devices=[]):
-            network = ARCHITECTURES[name].get_architecture(config)
-        state = dict(network.state_dict())
-        for key, tensor in network.named_parameters():
-            scale = 1.2 / np.sqrt(tensor.shape[-1]) if tensor.ndim > 1 else 0.3  # outputs must depend on the inputs
-            state[key] = scale * torch.randn(tensor.shape, generator=random)
-        if regressor:
-            borders = torch.tensor(1.5 * ndtri(np.linspace(0.002, 0.998, buckets + 1)), dtype=torch.float32)
-            state["criterion.borders"] = borders
-            state["criterion.losses_per_bucket"] = torch.zeros(buckets)
-        extra = {} if version == "v2" else {"architecture_name": name}
-        save_as_safetensors({"state_dict": state, "config": asdict(config), **extra}, path)
-    return path
+from surrogates.tabpfn_weights import calling_the_package
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if MISSING:
-        pytest.skip(MISSING)
-    place = tmp_path_factory.mktemp("weights")
-    for (version, role), name in NAMES.items():
-        checkpoint(version, role, place / name)
-    return place
+    return checkpoints(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(params=["v2", "v2.5"])
@@ -96,39 +37,8 @@ def classifier(request: pytest.FixtureRequest, folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_network_no_prompt_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Host look-ups, connections, browsers and questions fail; environment, seeds, threads and dtype are as before."""
-
-    def forbidden(*args: object, **kwargs: object) -> None:
-        raise AssertionError(f"tried to reach out: {args}")
-
-    for owner, name in (
-        (socket, "getaddrinfo"), (socket, "create_connection"), (socket.socket, "connect"), (webbrowser, "open"),
-        (sys.modules["builtins"], "input"),
-    ):  # fmt: skip
-        monkeypatch.setattr(owner, name, forbidden)
-    before = _globals()
-    yield
-    for (name, old), new in zip(before.items(), _globals().values(), strict=True):
-        assert old == new, f"{name} changed"
-
-
-def _globals() -> dict[str, object]:
-    state: dict[str, object] = {
-        "environment": {k: v for k, v in os.environ.items() if k not in OURS},
-        "NumPy's generator": np.random.get_state()[1].tobytes(),  # noqa: NPY002
-        "torch": None,
-    }
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        state["torch"] = (
-            torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(),
-            torch.get_rng_state().numpy().tobytes(),
-        )  # fmt: skip
-    else:
-        import torch  # so that the two states compare
-
-        return _globals()
-    return state
+    with undisturbed(monkeypatch):
+        yield
 
 
 def test_predictions_have_the_right_shapes_and_agree_with_each_other(regressor: Path) -> None:
@@ -331,108 +241,6 @@ def test_classes_that_the_package_refuses_are_handled_here(folder: Path) -> None
         np.testing.assert_allclose(model.probabilities(Q), np.tile(shares, (12, 1)))
 
 
-def test_weights_are_found_by_path_folder_variable_and_cache(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    newest = folder / NAMES["v2.5", "regressor"]
-    older = folder / NAMES["v2", "regressor"]
-    assert find_weights("regressor", older) == older and find_weights("regressor", str(folder)) == newest
-    monkeypatch.setenv("TABPFN_MODEL_CACHE_DIR", str(folder))
-    assert find_weights("regressor") == newest == at_hand("regressor")
-    assert find_weights("classifier").name == NAMES["v2.5", "classifier"]
-    monkeypatch.delenv("TABPFN_MODEL_CACHE_DIR")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "tabpfn" and at_hand("regressor") is None
-    (tmp_path / "tabpfn").mkdir()
-    (tmp_path / "tabpfn" / older.name).write_bytes(older.read_bytes())
-    assert find_weights("regressor") == (tmp_path / "tabpfn" / older.name).resolve()
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "tabpfn"
-
-
-def test_a_pickle_is_refused_unless_it_is_trusted(folder: Path, tmp_path: Path) -> None:
-    pickled = tmp_path / "tabpfn-v2-regressor.ckpt"
-    with calling_the_package():
-        import torch
-        from tabpfn.checkpoint import Checkpoint
-
-        torch.save(Checkpoint(folder / NAMES["v2", "regressor"]).load(), pickled)
-    for given in (pickled, tmp_path):
-        with pytest.raises(UsageError, match="allow_pickle_weights=True"):
-            fit_tabpfn(INPUTS, X, Y, given)
-    assert at_hand("regressor", tmp_path) is None
-    trusted = fit_tabpfn(INPUTS, X, Y, tmp_path, allow_pickle_weights=True)
-    safe = fit_tabpfn(INPUTS, X, Y, folder / NAMES["v2", "regressor"])
-    np.testing.assert_allclose(trusted.mean_variance(Q), safe.mean_variance(Q))
-
-
-def test_files_that_are_no_weights_are_refused(folder: Path, tmp_path: Path) -> None:
-    whole = (folder / NAMES["v2", "regressor"]).read_bytes()
-    for content, message in (
-        (whole[:-100], "get it again"),
-        (whole[:50], "get it again"),
-        (b"", "get it again"),
-        (b"version https://git-lfs.github.com/spec/v1\n" * 9, "get it again"),
-    ):
-        (tmp_path / "broken.safetensors").write_bytes(content)
-        with pytest.raises(UsageError, match=message):
-            fit_tabpfn(INPUTS, X, Y, tmp_path / "broken.safetensors")
-    (tmp_path / "weights.pt").write_bytes(whole)
-    with pytest.raises(UsageError, match=r"as \.safetensors"):
-        fit_tabpfn(INPUTS, X, Y, tmp_path / "weights.pt")
-    with pytest.raises(UsageError, match="no TabPFN regressor"):
-        fit_tabpfn(INPUTS, X, Y, folder / NAMES["v2.5", "classifier"])
-    with pytest.raises(UsageError, match="no TabPFN classifier"):
-        fit_tabpfn_classes(INPUTS, X, LABELS, folder / NAMES["v2", "regressor"])
-
-
-@needs_package
-def test_a_missing_file_is_our_error_within_a_second_without_loading_anything(tmp_path: Path) -> None:
-    """In a process of its own, without a terminal; timed in CPU seconds, the imports of ours included."""
-    code = """
-import time; start = time.process_time()
-import sys, socket
-import numpy as np
-def forbidden(*args, **kwargs): raise SystemExit("reached out")
-socket.getaddrinfo = socket.create_connection = socket.socket.connect = forbidden
-from bbopt.errors import UsageError
-from surrogates.columns import Inputs
-from surrogates.tabpfn import fit_tabpfn, fit_tabpfn_classes
-X = np.random.default_rng(0).random((5, 2))
-for call, where in ((lambda: fit_tabpfn(Inputs.continuous(2), X, X), None),
-                    (lambda: fit_tabpfn(Inputs.continuous(2), X, X, "no/such/tabpfn-v3.5.safetensors"), None),
-                    (lambda: fit_tabpfn_classes(Inputs.continuous(2), X, np.arange(5)), None)):
-    try:
-        call()
-    except UsageError as error:
-        print(error)
-print([name for name in ("tabpfn", "torch", "sklearn") if name in sys.modules], time.process_time() - start)
-"""
-    environment = {**os.environ, "TABPFN_MODEL_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "error"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    first, second, third, last = done.stdout.splitlines()
-    assert str(tmp_path) in first and "tabpfn-v2-regressor.safetensors" in first and "TABPFN_MODEL_CACHE_DIR" in first
-    assert "no/such/tabpfn-v3.5.safetensors" in second and "nothing is downloaded" in second
-    assert "tabpfn-v2-classifier" in third
-    assert last.startswith("[] ") and float(last.split()[1]) < 1.0, last
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "tabpfn", None)
-    for call in (
-        lambda: fit_tabpfn(INPUTS, X, Y, tmp_path),
-        lambda: fit_tabpfn_classes(INPUTS, X, LABELS, tmp_path),
-    ):
-        with pytest.raises(MissingPackage, match=r'pip install "bbopt\[tabpfn\]"'):
-            call()
-    assert at_hand("regressor") is None
-
-
 def test_a_fit_is_reproducible_and_keeps_one_network_in_memory(regressor: Path) -> None:
     model = fit_tabpfn(INPUTS, X, Y, regressor, estimators=2, random_state=4)
     again = fit_tabpfn(INPUTS, X, Y, regressor, estimators=2, random_state=4)
@@ -442,7 +250,23 @@ def test_a_fit_is_reproducible_and_keeps_one_network_in_memory(regressor: Path) 
     assert first.get_inference_config().SOFTMAX_TEMPERATURE == 1.0
 
 
-@pytest.mark.parametrize("module", [surrogates.tabpfn, surrogates.tabpfn_inputs, surrogates.tabpfn_weights])
-def test_examples_in_the_docstrings_run(module) -> None:
+@pytest.mark.parametrize("version", ["v2.6", "v3", "v3.5"])
+def test_later_versions(version: str, folder: Path, tmp_path: Path) -> None:
+    """One file plays both roles from v3.5 on; the version is told from the file's name by the package."""
+    path = checkpoint(version, "regressor", tmp_path / f"tabpfn-{version}-regressor.safetensors")
+    for differentiable in (False, True):
+        model = fit_tabpfn(INPUTS, X, Y[:, :1], path, differentiable=differentiable)
+        mean, variance = model.mean_variance(Q)
+        assert np.isfinite(mean).all() and (variance > 0.0).all() and np.ptp(mean) > 0.0
+    values, slopes = model.log_expected_improvement_gradient(Q, np.array([0.3]))
+    assert np.isfinite(values).all() and np.isfinite(slopes).all() and abs(slopes).max() > 0.0
+    if version != "v3.5":
+        path = checkpoint(version, "classifier", tmp_path / f"tabpfn-{version}-classifier.safetensors")
+    p = fit_tabpfn_classes(INPUTS, X, LABELS, path).probabilities(Q)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-14)
+
+
+@pytest.mark.parametrize("module", [surrogates.tabpfn, surrogates.tabpfn_inputs])
+def test_examples_in_the_docstrings_run(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.failed == 0 and result.attempted > 0
