@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LABELS", "f1_figure", "rank_figure", "score_figure", "sheet"]
+__all__ = [
+    "LABELS",
+    "f1_figure",
+    "f1_panel",
+    "label",
+    "rank_figure",
+    "score_figure",
+    "score_panel",
+    "score_sheet",
+    "sheet",
+]
 
 Floats = NDArray[np.float64]
 Looks = Mapping[str, Look]
+Panel = Callable[["Axes", Summary, Looks], None]
 LABELS = {
     "f1": "F1",
     "auc": "area under the ROC curve",
@@ -76,21 +88,32 @@ def f1_figure(summary: Summary, chosen: Looks, place: int) -> Figure:
     return figure
 
 
-def sheet(summary: Summary, chosen: Looks, columns: int = 4) -> Figure:
+def sheet(summary: Summary, chosen: Looks) -> Figure:
     """F1 of all data sets on one figure with a legend, for the PNG file."""
+    panels = [(label(name), partial(f1_panel, place=place)) for place, name in enumerate(summary.data)]
+    return _sheet(summary, chosen, panels, "F1")
+
+
+def score_sheet(summary: Summary, chosen: Looks) -> Figure:
+    """The other measures, means over the data sets, on one figure with a legend, for the PNG file."""
+    panels = [(text, partial(score_panel, measure=measure)) for measure, text in LABELS.items() if measure != "f1"]
+    return _sheet(summary, chosen, panels, "mean over the data sets")
+
+
+def _sheet(summary: Summary, chosen: Looks, panels: Sequence[tuple[str, Panel]], vertical: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    columns = max(1, min(columns, len(summary.data)))
-    rows = -(-len(summary.data) // columns)
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
     width, height = max(3.1 * columns + 0.2, 4.2), 2.35 * rows + 0.95
     figure = Figure(figsize=(width, height))
-    edges = {"left": 0.7 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.75 / height}
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.22, "hspace": 0.34})
-    for place, (axes, name) in enumerate(zip(grid.flat, summary.data, strict=False)):
-        f1_panel(axes, summary, chosen, place)
-        axes.set_title(label(name), loc="left", fontweight="bold")
-    for axes in list(grid.flat)[len(summary.data) :]:
+    edges = {"left": 0.75 / width, "right": 1 - 0.15 / width, "bottom": 0.55 / height, "top": 1 - 0.75 / height}
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.24, "hspace": 0.34})
+    for axes, (title, draw) in zip(grid.flat, panels, strict=False):
+        draw(axes, summary, chosen)
+        axes.set_title(title, loc="left", fontweight="bold")
+    for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     handles = [
         Line2D(
@@ -98,30 +121,38 @@ def sheet(summary: Summary, chosen: Looks, columns: int = 4) -> Figure:
         )
         for n, k in chosen.items()
     ]
-    most = max(1, int(width / 1.5))
+    most = max(1, int(width / 1.4))
     figure.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.02 / height), ncols=min(len(handles), most)
     )
     figure.text(0.5, 0.12 / height, "training rows", ha="center", va="bottom", fontsize=9, color=MUTED)
-    figure.text(0.1 / width, 0.5, "F1", ha="left", va="center", rotation=90, fontsize=9, color=MUTED)
+    figure.text(0.1 / width, 0.5, vertical, ha="left", va="center", rotation=90, fontsize=9, color=MUTED)
     return figure
 
 
-def score_figure(summary: Summary, chosen: Looks, measure: str) -> Figure:
+def score_panel(axes: Axes, summary: Summary, chosen: Looks, measure: str) -> None:
     """Mean over the data sets of a measure, where all have one; costs on a log scale."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(3.5, 2.5))
-    axes = figure.add_axes((0.165, 0.155, 0.815, 0.815))
     values = summary.over_data(measure)
     if measure != "auc":
         values = np.maximum(values, 1e-5)  # scores of nothing but hits, and times below the clock, on a log scale
     _curves(axes, summary, chosen, values)
     if measure != "auc" and np.isfinite(values).any():
         axes.set_yscale("log")
+        narrow = np.nanmax(values) < 100 * np.nanmin(values)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 2)))
         axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def score_figure(summary: Summary, chosen: Looks, measure: str) -> Figure:
+    """`score_panel` as a small figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.5, 2.5))
+    axes = figure.add_axes((0.165, 0.155, 0.815, 0.815))
+    score_panel(axes, summary, chosen, measure)
     axes.set_xlabel("training rows", labelpad=1.5)
     axes.set_ylabel(LABELS[measure], labelpad=2)
     return figure

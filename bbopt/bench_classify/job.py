@@ -21,7 +21,7 @@ from bbopt.errors import UsageError
 from problems.classification import DataSet, data_set
 from surrogates.columns import Inputs
 
-__all__ = ["run_job", "test_rows", "training_rows"]
+__all__ = ["held_out", "run_job", "training_rows"]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -46,19 +46,16 @@ def training_rows(name: str, seed: int, size: int) -> tuple[Array, Labels]:
 
 
 @lru_cache(maxsize=8)
-def test_rows(name: str, n: int) -> tuple[Array, Labels]:
+def held_out(name: str, n: int) -> tuple[Array, Labels]:
     """The n test rows of a data set and their labels, the same for every seed."""
     return data_set(name).sample(n, _generator(name, TESTING, 0))
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says to pytest
 
 
 def run_job(job: Job, test: int) -> Result:
     """Train and score. An exception of the model becomes a result with an error; only programs that are to end are let through."""
     chosen, made = model(job.model), data_set(job.data)
     X, labels = training_rows(job.data, job.seed, job.size)
-    rows, truth = test_rows(job.data, test)
+    rows, truth = held_out(job.data, test)
     columns = made.space.columns
     inputs = Inputs(columns.kind, columns.levels, columns.group)
     try:

@@ -40,11 +40,10 @@ def write_report(folder: str | Path) -> Path:
     files["summary.csv"] = ("means per data set, size and model", csv_text(summary.rows()).encode())
     with drawing():
         files["f1.png"] = ("F1 against training rows, all data sets", png_bytes(figures.sheet(summary, chosen)))
-        for measure in ("seconds", "log_loss", "calibration", "auc"):
-            drawn = png_bytes(figures.score_figure(summary, chosen, measure))
-            files[f"{measure}.png"] = (f"{LABELS[measure]}, mean over the data sets", drawn)
+        others = png_bytes(figures.score_sheet(summary, chosen))
+        files["scores.png"] = ("ROC area, log loss, calibration and time against training rows", others)
         if summary.comparison is not None:
-            drawn = png_bytes(ranks_figure(summary.comparison, chosen))
+            drawn = png_bytes(ranks_figure(summary.comparison, _shown(chosen)))
             files["ranks.png"] = ("mean ranks by F1 with the critical difference", drawn)
     for name, (_, content) in files.items():
         _replace(out / name, content)
@@ -118,9 +117,14 @@ def _figures(summary: Summary, chosen: Mapping[str, Look]) -> dict[str, str]:
         figure = figures.score_figure(summary, chosen, measure)
         drawn[measure] = inline_svg(figure, measure, f"{LABELS[measure]} against training rows")
     if summary.comparison is not None:
-        figure = ranks_figure(summary.comparison, chosen)
+        figure = ranks_figure(summary.comparison, _shown(chosen))
         drawn["difference"] = inline_svg(figure, "difference", "Critical difference diagram of mean ranks")
     return drawn
+
+
+def _shown(chosen: Mapping[str, Look]) -> dict[str, Look]:
+    """Looks by names for readers."""
+    return {label(name): look for name, look in chosen.items()}
 
 
 def _panel(summary: Summary, chosen: Mapping[str, Look], place: int) -> dict[str, Any]:
