@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
@@ -147,11 +148,10 @@ def calling_the_package() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                import torch
-                from tabpfn.errors import TabPFNUserError
-            except ImportError as error:
-                raise MissingPackage(f'TabPFN cannot be imported ({error}): pip install "bbopt[tabpfn]"') from error
+            _import_the_package()
+            import torch
+            from tabpfn.errors import TabPFNUserError
+
             try:
                 with torch.random.fork_rng(devices=[]):  # building a network of v3 draws numbers
                     yield
@@ -167,3 +167,18 @@ def calling_the_package() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _import_the_package() -> None:
+    """Import `tabpfn` if that was not done before. What it imports sets variables and draws from `random`: undone."""
+    if "tabpfn" in sys.modules:
+        return
+    environment, drawn = dict(os.environ), random.getstate()
+    try:
+        import tabpfn  # noqa: F401
+    except ImportError as error:
+        raise MissingPackage(f'TabPFN cannot be imported ({error}): pip install "bbopt[tabpfn]"') from error
+    finally:
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        random.setstate(drawn)

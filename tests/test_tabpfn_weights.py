@@ -123,6 +123,27 @@ print([name for name in ("tabpfn", "torch", "sklearn") if name in sys.modules], 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_importing_the_package_leaves_no_trace(folder: Path) -> None:
+    """In a process of its own. The package and what it imports set variables and draw from `random` when imported."""
+    code = f"""
+import os, random, warnings
+import numpy as np, torch
+from surrogates.columns import Inputs
+from surrogates.tabpfn import fit_tabpfn
+def state():
+    return (dict(os.environ), random.getstate(), list(warnings.filters), torch.get_num_threads(), torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(), torch.get_default_dtype(), torch.get_float32_matmul_precision(), np.geterr())
+before = state()
+X = np.random.default_rng(0).random((9, 2))
+fit_tabpfn(Inputs.continuous(2), X, X, {str(folder)!r}).mean_variance(X)
+print([i for i, (old, new) in enumerate(zip(before, state(), strict=True)) if old != new])
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=root)
+    assert done.returncode == 0 and done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "tabpfn", None)
     for call in (
