@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cli_shell import SHELL, document, read, refused, run
 
 from bbopt.bench import BenchDiffers, Progress
 from bbopt.bench_classify import models, run_classify, write_report
@@ -24,10 +20,8 @@ from bbopt.bench_classify.models import MODELS, Fitted, Model, Prediction, fit, 
 from bbopt.bench_classify.plan import SIZES, Job, Plan
 from bbopt.bench_classify.results import RESULTS, Log, Result, read_results
 from bbopt.bench_classify.scores import calibration_error, scores
-from bbopt.bench_classify.summary import Summary, load
-from bbopt.bench_classify.words import QUOTED, QUOTED_COLUMNS
+from bbopt.bench_classify.summary import load
 from bbopt.errors import MissingPackage, UsageError
-from problems.classification import data_set, data_sets
 from surrogates.columns import Inputs
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -252,6 +246,17 @@ def test_another_setting_of_a_model_is_refused(tmp_path: Path, monkeypatch: pyte
         run_classify(tmp_path, ["four_islands"], ["stub"], sizes=(60,), seeds=1, test=50, workers=1, progress=False)
 
 
+def test_other_weights_are_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stub(monkeypatch, "trained", lambda n: Says([0.5, 0.5], [0, 1]))
+    for weights in ("old", "new"):
+        monkeypatch.setitem(MODELS, "trained", replace(made, weights=partial(str, weights)))  # type: ignore[arg-type]
+        if weights == "old":
+            run_classify(tmp_path, SETS[:1], ["trained"], sizes=(60,), seeds=1, test=50, workers=1, progress=False)
+            assert "a stub called trained; weights old" in write_report(tmp_path).read_text()
+    with pytest.raises(BenchDiffers, match="trained: weights 'old' there, 'new' here"):
+        run_classify(tmp_path, SETS[:1], ["trained"], sizes=(60,), seeds=1, test=50, workers=1, progress=False)
+
+
 def test_a_failing_model_is_recorded_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mood = ["bad"]
 
@@ -329,147 +334,3 @@ def test_a_log_cuts_off_half_a_line(tmp_path: Path) -> None:
     with Log(path) as log:
         log.add(Result(Job("a", 0, 5, "b"), {"f1": 1.0, "auc": None}, 0.1, 2))
     assert list(read_results(path)) == [Job("a", 0, 5, "b")]
-
-
-# --- the report ------------------------------------------------------------------------------------------------------
-
-
-def summary_of(f1: Mapping[tuple[str, int, str], float], names: tuple[str, ...], sizes: tuple[int, ...]) -> Summary:
-    """A comparison with one seed and these values of F1."""
-    data = tuple(dict.fromkeys(key[0] for key in f1))
-    definition = Plan(data, names, sizes).to_json()
-    results = {
-        Job(d, 0, size, name): Result(Job(d, 0, size, name), {"f1": v}, 1.0, 2) for (d, size, name), v in f1.items()
-    }
-    return Summary(definition, results)
-
-
-def test_ranks_are_among_those_that_take_part() -> None:
-    f1 = {("four_islands", 500, "gp"): 0.9, ("four_islands", 500, "svm"): 0.8, ("four_islands", 500, "logistic"): 0.8}
-    f1 |= {("four_islands", 1000, "svm"): 0.7, ("four_islands", 1000, "logistic"): 0.9}
-    found = summary_of(f1, ("gp", "svm", "logistic"), (500, 1000))
-    assert found.ranks("f1")[0].tolist() == [1.0, 2.5, 2.5]
-    assert found.ranks("f1")[1, 1:].tolist() == [2.0, 1.0] and np.isnan(found.ranks("f1")[1, 0])
-    assert found.common_sizes == (500,) and found.planned == found.complete == 5
-    assert found.comparison is None  # of one data set
-
-
-def test_the_comparison_is_over_data_sets() -> None:
-    f1 = {(data, size, name): value
-          for data in ("four_islands", "welded_beam", "three_bar_truss") for size in (50, 100)
-          for name, value in (("svm", 0.9), ("gp", 0.5))}  # fmt: skip
-    found = summary_of(f1, ("svm", "gp"), (50, 100)).comparison
-    assert found is not None and found.mean_ranks.tolist() == [1.0, 2.0] and found.ranks.shape == (3, 2)
-
-
-def test_deviations_and_means_skip_what_is_not_there() -> None:
-    plan = Plan(("four_islands",), ("svm", "gp"), (50,), (0, 1, 2))
-    jobs = [Job("four_islands", seed, 50, "svm") for seed in (0, 1)]
-    values = {job: Result(job, {"f1": value}, 1.0, 2) for job, value in zip(jobs, (0.2, 0.6), strict=True)}
-    found = Summary(plan.to_json(), values)
-    assert found.mean("f1")[0, 0, 0] == pytest.approx(0.4) and np.isnan(found.mean("f1")[0, 0, 1])
-    assert found.deviation("f1")[0, 0, 0] == pytest.approx(np.std([0.2, 0.6], ddof=1))
-    assert [(row["model"], row["seeds"]) for row in found.rows()] == [("svm", 2)]
-
-
-def test_the_report(tmp_path: Path) -> None:
-    small(tmp_path, sizes=(20, 50))
-    page = write_report(tmp_path)
-    text = page.read_text()
-    assert {path.name for path in page.parent.iterdir()} == {
-        "index.html", "results.csv", "summary.csv", "f1.png", "scores.png", "ranks.png"
-    }  # fmt: skip
-    for words in (
-        "four islands",
-        "concrete beam cost",
-        "Mean ranks",
-        "arXiv 2401.06948",
-        "AutoGluon and XGBoost are not",
-    ):
-        assert words in text
-    assert "src=" not in text and "http" not in text.replace("http://www.w3.org", "") and "nan" not in text.split()
-    assert len((page.parent / "results.csv").read_text().splitlines()) == 1 + 16
-    assert len((page.parent / "summary.csv").read_text().splitlines()) == 1 + 8
-    assert write_report(tmp_path).read_text() == text
-
-
-def test_the_report_of_next_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(progress: Progress) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        small(tmp_path, progress=interrupt)
-    assert "16 of 16 trainings have no result yet" in write_report(tmp_path).read_text()
-    small(tmp_path, ["logistic"], seeds=1, sizes=(10,))
-    assert "14 of 16 trainings have no result yet" in write_report(tmp_path).read_text()
-
-
-def test_quoted_numbers_fill_their_columns() -> None:
-    assert all(len(values) == len(QUOTED_COLUMNS) for _, values in QUOTED)
-
-
-# --- the command -----------------------------------------------------------------------------------------------------
-
-QUICK = ("bench-classify", "--seeds", 1, "--sizes", "20,40", "--test", 200, "--set", "four_islands", "--set",
-         "concrete_beam_cost", "--model", "logistic", "--model", "neighbours", "--workers", 1)  # fmt: skip
-
-
-def test_the_command(tmp_path: Path) -> None:
-    result = run(*QUICK, "--out", tmp_path / "c")
-    assert result.exit_code == 0 and "8 of 8 evaluations" in result.stderr
-    printed = result.stdout.splitlines()
-    assert printed[0].split() == ["F1", "rows", "logistic", "neighbours"]
-    assert len([line for line in printed if line.startswith("four_islands")]) == 2
-    assert any(line.startswith("mean rank by F1") for line in printed) and "8 of 8 trainings" in printed[-1]
-    found = read(*QUICK, "--out", tmp_path / "c", "--quiet")
-    assert (found["complete"], found["planned"], found["failed"], found["left_out"]) == (8, 8, [], {})
-    assert len(found["results"]) == 8 and {row["seeds"] for row in found["results"]} == {1}
-    assert Path(found["page"]).exists() and {row["size"] for row in found["ranks"]} == {20, 40}
-    ranks = [row["rank"] for row in found["ranks"] if row["size"] == 20]
-    assert sum(ranks) == pytest.approx(3.0)
-
-
-def test_the_command_refuses(tmp_path: Path) -> None:
-    assert "did you mean four_islands" in refused(1, *QUICK, "--out", tmp_path, "--set", "four_island")
-    assert "no model 'forest'" in refused(1, *QUICK, "--out", tmp_path, "--model", "forest")
-    assert "expected numbers like 50,100" in refused(2, *QUICK, "--out", tmp_path, "--sizes", "few")
-
-
-def test_the_help_names_everything() -> None:
-    text = " ".join(run("bench-classify", "--help").stdout.split())
-    assert ", ".join(data_sets()) in text
-    assert all(name in text for name in MODELS)
-    assert ",".join(map(str, SIZES)) in text
-    assert all(data_set(name).docs for name in data_sets())
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_several_processes_and_a_sudden_end(how: signal.Signals, tmp_path: Path) -> None:
-    """Workers go with their parent, whatever ends it; what was scored is there, and the next call does the rest."""
-    words = [*SHELL, "bench-classify", "--out", tmp_path / "c", "--seeds", 60, "--sizes", "20,40", "--test", 200, "--set",
-             "four_islands", "--model", "neighbours", "--workers", 2, "--json"]  # fmt: skip
-    command = [str(word) for word in words]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    path = tmp_path / "c" / RESULTS
-    deadline = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    children = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
-    first.send_signal(how)
-    _, errors = first.communicate(timeout=60)
-    assert first.returncode == (130 if how == signal.SIGINT else -9), errors
-    if how == signal.SIGINT:
-        assert "the same command goes on from here" in errors and "Traceback" not in errors
-    for child in children:
-        deadline = time.monotonic() + 20
-        while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not os.path.exists(f"/proc/{child}")
-    done = len(read_results(path))
-    assert done > 0
-    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0 and again.stderr == "", again.stderr
-    assert document(again.stdout)["complete"] == 120
-    assert lines(tmp_path / "c")[Job("four_islands", 7, 40, "neighbours")] == (
-        run_job(Job("four_islands", 7, 40, "neighbours"), 200).scores
-    )

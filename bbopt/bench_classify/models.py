@@ -23,6 +23,7 @@ __all__ = ["MODELS", "Fitted", "Model", "Prediction", "fit", "model", "need_skle
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
+ESTIMATORS = 8  # the tabpfn package's own default
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,21 @@ Fit = Callable[[Inputs, Array, Labels, int], Fitted]
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier by name: how it is fitted, what it is in words, and the most rows that it is trained with here."""
+    """A classifier by name: how it is fitted, what it is in words, and the most rows that it is trained with here.
+
+    weights: what tells the trained weights that it comes with from others, where it has any.
+    """
 
     name: str
     words: str
     fit: Fit
     largest: int | None = None
+    weights: Callable[[], str] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What must be equal for results to be of the same model, as JSON values."""
-        return {"model": self.words, "largest": self.largest}
+        """What must be equal for results to be of the same model, as JSON values. The model must be usable here."""
+        own = {} if self.weights is None else {"weights": self.weights()}
+        return {"model": self.words, "largest": self.largest, **own}
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,19 @@ def _pfn(inputs: Inputs, X: Array, labels: Labels, seed: int) -> Fitted:
 def _tabpfn(inputs: Inputs, X: Array, labels: Labels, seed: int) -> Fitted:
     from surrogates.tabpfn import fit_tabpfn_classes
 
-    return _InContext(fit_tabpfn_classes(inputs, X, labels))
+    return _InContext(fit_tabpfn_classes(inputs, X, labels, estimators=ESTIMATORS, random_state=seed))
+
+
+def _pfn_weights() -> str:
+    from surrogates.pfn.shipped import shipped
+
+    return f"SHA-256 {str(shipped()[1]['sha256'])[:16]}"
+
+
+def _tabpfn_weights() -> str:
+    from surrogates.tabpfn_weights import find_weights
+
+    return find_weights("classifier").name
 
 
 def _quietly(estimator: Any, X: Array, labels: Labels) -> Any:
@@ -205,8 +223,10 @@ def _machine(inputs: Inputs, X: Array, labels: Labels, seed: int) -> Fitted:
 MODELS: Mapping[str, Model] = {
     made.name: made
     for made in (
-        Model("pfn", "the network that ships with bbopt, in context, default settings", _pfn),
-        Model("tabpfn", "the tabpfn package with its own weights, in context", _tabpfn),
+        Model("pfn", "the network that ships with bbopt, in context, default settings", _pfn, None, _pfn_weights),
+        Model(
+            "tabpfn", f"the tabpfn package, {ESTIMATORS} estimators, up to 1000 rows", _tabpfn, 1000, _tabpfn_weights
+        ),
         Model("random_forest", "random forest of 200 trees", partial(_sklearn, _forest)),
         Model("boosting", "histogram gradient boosting, default settings", partial(_sklearn, _boosting)),
         Model("svm", "support vector machine, RBF kernel, C = 10, inputs standardised, Platt's scaling", _machine),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import multiprocessing
 import os
 import signal
@@ -86,7 +87,7 @@ def run_classify(
         session = {
             "began": now(),
             "ended": None,
-            "versions": versions(),
+            "versions": {**versions(), "scikit-learn": importlib.metadata.version("scikit-learn")},
             "machine": machine(),
             "left_out": reasons,
         }

@@ -13,6 +13,7 @@ __all__ = [
     "QUOTED_COLUMNS",
     "QUOTED_TEXT",
     "about_data",
+    "about_model",
     "definitions",
     "difference_caption",
     "lead",
@@ -138,6 +139,12 @@ def shares(made: DataSet) -> str:
     return ", ".join(
         f"{name} {number(100 * share, 3)} %" for name, share in zip(made.classes, made.shares, strict=True)
     )
+
+
+def about_model(summary: Summary, name: str) -> str:
+    """A model with its settings, and with the weights that it came with."""
+    settings = summary.definition["models"][name]
+    return str(settings["model"]) + (f"; weights {settings['weights']}" if "weights" in settings else "")
 
 
 def about_data(name: str) -> str:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from bbopt.bench_classify import figures, words
 from bbopt.bench_classify.figures import LABELS, label
-from bbopt.bench_classify.models import model
 from bbopt.bench_classify.scores import SCORES
-from bbopt.bench_classify.summary import Summary, best, load
+from bbopt.bench_classify.summary import MEASURES, Summary, best, load
 from bbopt.report.figures import legend_keys, ranks_figure
 from bbopt.report.tables import csv_text
 from bbopt.report.theme import Look, css_variables, drawing, inline_svg, looks, number, png_bytes
@@ -105,7 +104,7 @@ def _page(summary: Summary, chosen: Mapping[str, Look], files: list[tuple[str, s
         quoted_columns=words.QUOTED_COLUMNS,
         quoted=words.QUOTED,
         definitions=words.definitions(summary),
-        models=[(label(name), model(name).words) for name in summary.models],
+        models=[(label(name), words.about_model(summary, name)) for name in summary.models],
         data=[(label(name), words.about_data(name)) for name in summary.data],
         files=files,
     )
@@ -161,15 +160,15 @@ def _f1_table(summary: Summary) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _rank_table(summary: Summary) -> list[dict[str, Any]]:
-    rows = []
-    for measure in (*SCORES, "seconds"):
-        ranks = summary.ranks(measure)
-        rows += [
-            {"name": f"{LABELS[measure]}, {size} rows", "cells": _cells(ranks[j], 2, False)}
+def _rank_table(summary: Summary) -> list[list[dict[str, Any]]]:
+    ranks = {measure: summary.ranks(measure) for measure in MEASURES}
+    return [
+        [
+            {"name": LABELS[measure], "size": size, "cells": _cells(ranks[measure][j], 2, False)}
             for j, size in enumerate(summary.sizes)
         ]
-    return rows
+        for measure in MEASURES
+    ]
 
 
 def _sized(summary: Summary, measure: str) -> list[dict[str, Any]]:
