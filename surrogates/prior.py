@@ -20,10 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogates.prior_draws import DTYPE, Draw
 from surrogates.prior_functions import formula, random_network
+from surrogates.prior_process import Process, lower_factors
+from surrogates.prior_warps import OutputWarp
 
-NODES = 8
-DTYPE = torch.float64
+__all__ = ["NODES", "Prior", "Tasks", "sample_tasks"]
+
+NODES = 8  # draws from the oracle per point
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Tasks:
-    """B data sets of n rows, with q points to predict, in d columns; J nodes of the target distribution.
+    """B data sets of n rows, with q points to predict, in d columns; J nodes of the target distribution, with n >= 1 and d >= 1.
 
     X: (B, n, d) and Q: (B, q, d), in the unit cube. y: (B, n) told values. latent, told: (B, q, J) nodes of the noise-free
     value and of the value that would be told, of equal weight. latent_density, told_density:
@@ -88,17 +92,17 @@ class Tasks:
 
 
 def sample_tasks(prior: Prior, batch: int, n: int, q: int, d: int, generator: torch.Generator) -> Tasks:
-    """Independent tasks of equal size.
+    """Independent tasks of equal size, on the device of the generator, each a function of its state alone.
 
     >>> tasks = sample_tasks(Prior(), 3, 10, 4, 2, torch.Generator().manual_seed(0))
     >>> tasks.X.shape, tasks.latent.shape
-    (torch.Size([3, 10, 2]), torch.Size([3, 4, 7]))
+    (torch.Size([3, 10, 2]), torch.Size([3, 4, 8]))
     """
-    draw = _Draw(generator)
-    levels = torch.where(draw.chance(prior.discrete, batch, d), draw.whole(2, 11, batch, d), torch.zeros(batch, d, dtype=DTYPE))  # fmt: skip
+    draw = Draw(generator)
+    levels = torch.where(draw.chance(prior.discrete, batch, d), draw.whole(2, 11, batch, d), draw.zeros(batch, d))
     family = draw.uniform(batch)
     drawn = family < prior.network, (family >= prior.network) & (family < prior.network + prior.formula)
-    process = _Process.draw(prior, batch, d, draw)
+    process = Process.draw(prior, batch, d, draw)
     made = [random_network(batch, d, generator), formula(batch, d, generator)]
 
     def known(X: Tensor) -> Tensor:
@@ -110,11 +114,11 @@ def sample_tasks(prior: Prior, batch: int, n: int, q: int, d: int, generator: to
 
     exact = ~(drawn[0] | drawn[1])
     low, high = _boxes(prior, batch, d, draw)
-    first = max(1, n if n < 4 else int(round(n * float(draw.uniform(1)[0] * 0.6 + 0.2))))
+    first = max(1, n if n < 4 else round(n * float(draw.uniform(1)[0] * 0.6 + 0.2)))
     X1 = _round(low + (high - low) * draw.uniform(batch, first, d), levels)
     noise_1 = process.noise(X1)
     normal = draw.normal(batch, n)
-    drawn_1 = (_lower(process.covariance(X1, X1), noise_1) @ normal[:, :first, None]).squeeze(-1)
+    drawn_1 = (lower_factors(process.covariance(X1, X1), noise_1) @ normal[:, :first, None]).squeeze(-1)
     value_1 = torch.where(exact[:, None], drawn_1, torch.zeros_like(drawn_1)) + known(X1)
     blobs = draw.chance(prior.blobs, batch)
     spread_out = low + (high - low) * draw.uniform(batch, n - first, d)
@@ -123,230 +127,82 @@ def sample_tasks(prior: Prior, batch: int, n: int, q: int, d: int, generator: to
     near = draw.chance(0.5, batch, q)[..., None]
     Q = torch.where(near, _near(X[:, :first], value_1, q, draw), low + (high - low) * draw.uniform(batch, q, d))
     Q = _round(Q, levels)
-    noise, noise_q = process.noise(X), process.noise(Q)
-    L = _lower(process.covariance(X, X), noise)
+    noise = process.noise(X)
+    L = lower_factors(process.covariance(X, X), noise)
     half = torch.linalg.solve_triangular(L, process.covariance(X, Q), upper=False)
     mean = (half.transpose(-1, -2) @ normal[..., None]).squeeze(-1)
     variance = (1.0 - half.square().sum(-2)).clamp_min(1e-12)
-    f_rows = torch.where(exact[:, None], (L @ normal[..., None]).squeeze(-1), normal * noise.sqrt()) + known(X)
+    told = torch.where(exact[:, None], (L @ normal[..., None]).squeeze(-1), normal * noise.sqrt()) + known(X)
     mean = torch.where(exact[:, None], mean, torch.zeros_like(mean)) + known(Q)
     variance = torch.where(exact[:, None], variance, torch.zeros_like(variance))
     order = draw.uniform(batch, n).argsort(-1)
-    X, f_rows = X.gather(1, order[..., None].expand(-1, -1, d)), f_rows.gather(1, order)
-    return _targets(prior, draw, X, f_rows, Q, mean, variance, noise_q, exact, process)
+    X, told = X.gather(1, order[..., None].expand(-1, -1, d)), told.gather(1, order)
+    return _targets(prior, draw, _Unwarped(X, told, Q, mean, variance, process.noise(Q), exact), process.facts())
 
 
-def _targets(
-    prior: Prior, draw: _Draw, X: Tensor, v: Tensor, Q: Tensor, mean: Tensor, variance: Tensor, noise: Tensor,
-    exact: Tensor, process: _Process,
-) -> Tasks:  # fmt: skip
-    """Told values and target nodes from values before the output's warp."""
-    B, q = mean.shape
-    strata = (torch.arange(NODES, dtype=DTYPE, device=mean.device) + draw.uniform(B, q, NODES)) / NODES
+@dataclass(frozen=True)
+class _Unwarped:
+    """Tasks before the outputs' warps: oracle means and variances (B, q) at the points, noise variances there."""
+
+    X: Tensor
+    told: Tensor
+    Q: Tensor
+    mean: Tensor
+    variance: Tensor
+    noise: Tensor
+    exact: Tensor
+
+
+def _targets(prior: Prior, draw: Draw, tasks: _Unwarped, facts: dict[str, Tensor]) -> Tasks:
+    """Told values and target nodes, through the warps, the plateaus and the labels."""
+    B, q = tasks.mean.shape
+    strata = (torch.arange(NODES, dtype=DTYPE, device=draw.device) + draw.uniform(B, q, NODES)) / NODES
     at = torch.special.ndtri(strata.clamp(1e-9, 1.0 - 1e-9))
-    spread = torch.sqrt(variance)
-    # plateaus and labels have no oracle: their targets are a draw
     which = draw.uniform(B)
     plateau = which < prior.plateau
     labels = (which >= prior.plateau) & (which < prior.plateau + prior.labels)
-    sampled = plateau | labels
-    value = mean + spread * draw.normal(B, q)
-    mean = torch.where(sampled[:, None], value, mean)
-    variance = torch.where(sampled[:, None], torch.zeros_like(variance), variance)
-    spread = torch.sqrt(variance)
-    latent = mean[..., None] + spread[..., None] * at
-    total = torch.sqrt(variance + noise)
-    told = mean[..., None] + total[..., None] * at
-    latent_density = -0.5 * at.square() - torch.log(spread)[..., None] - 0.5 * math.log(2 * math.pi)
-    told_density = -0.5 * at.square() - torch.log(total)[..., None] - 0.5 * math.log(2 * math.pi)
-    oracle = (exact & ~sampled)[:, None, None]
-    warp = _OutputWarp.draw(prior, v, draw)
-    nan = torch.full_like(latent_density, torch.nan)
-    latent_density = torch.where(oracle, latent_density - warp.log_slope(latent), nan)
-    told_density = torch.where(oracle, told_density - warp.log_slope(told), nan)
-    y, latent, told = warp(v), warp(latent), warp(told)
-    level = _quantile(v, draw.uniform(B) * 0.9 + 0.05)[:, None]
+    sampled = plateau | labels  # these have no oracle: their targets are a draw
+    value = tasks.mean + torch.sqrt(tasks.variance) * draw.normal(B, q)
+    mean = torch.where(sampled[:, None], value, tasks.mean)
+    variance = torch.where(sampled[:, None], torch.zeros_like(value), tasks.variance)
+    warp = OutputWarp.draw(prior.warped_outputs, tasks.told, draw)
+    oracle = (tasks.exact & ~sampled)[:, None, None]
+    (latent, latent_density), (told, told_density) = (
+        _nodes(mean, variance + more, at, warp, oracle) for more in (torch.zeros_like(tasks.noise), tasks.noise)
+    )
+    level = _quantile(tasks.told, draw.uniform(B) * 0.9 + 0.05)[:, None]
     side = torch.where(draw.chance(0.5, B), 1.0, -1.0).to(DTYPE)[:, None]
-    base = warp(level)
-    clip = lambda values, cut: torch.where(side > 0, values.flatten(1).maximum(cut), values.flatten(1).minimum(cut)).reshape(values.shape)  # noqa: E731, E501  # fmt: skip
-    sign = lambda values: torch.where(values.flatten(1) > base, 1.0, -1.0).to(DTYPE).reshape(values.shape)  # noqa: E731
-    pick = lambda values: torch.where(  # noqa: E731
-        labels.reshape(-1, *[1] * (values.dim() - 1)), sign(values),
-        torch.where(plateau.reshape(-1, *[1] * (values.dim() - 1)), clip(values, base), values),
-    )  # fmt: skip
-    return Tasks(X, pick(y), Q, pick(latent), pick(told), latent_density, told_density, labels, process.facts())
+    cut = warp(level)
+
+    def seen(values: Tensor) -> Tensor:
+        """Values (B, ...), cut where there is a plateau, as sides of the level where there are labels."""
+        flat = values.flatten(1)
+        clipped = torch.where(side > 0, flat.maximum(cut), flat.minimum(cut))
+        signs = torch.where(flat > cut, 1.0, -1.0).to(DTYPE)
+        made = torch.where(labels[:, None], signs, torch.where(plateau[:, None], clipped, flat))
+        return made.reshape(values.shape)
+
+    y = seen(warp(tasks.told))
+    return Tasks(tasks.X, y, tasks.Q, seen(latent), seen(told), latent_density, told_density, labels, facts)
 
 
-class _Draw:
-    """Random tensors from one generator, on its device."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator, dtype=DTYPE, device=self.generator.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, dtype=DTYPE, device=self.generator.device)
-
-    def chance(self, share: float, *shape: int) -> Tensor:
-        return self.uniform(*shape) < share
-
-    def whole(self, low: int, high: int, *shape: int) -> Tensor:
-        """Whole numbers from low to high - 1."""
-        return torch.floor(low + (high - low) * self.uniform(*shape))
-
-    def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return torch.exp(math.log(low) + math.log(high / low) * self.uniform(*shape))
+def _nodes(mean: Tensor, variance: Tensor, at: Tensor, warp: OutputWarp, oracle: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, q, J) warped values at standard normal numbers `at`, and their log densities, NaN where there is no oracle."""
+    spread = torch.sqrt(variance)[..., None]
+    value = mean[..., None] + spread * at
+    density = -0.5 * at.square() - torch.log(spread) - 0.5 * math.log(2 * math.pi)
+    return warp(value), torch.where(oracle, density - warp.log_slope(value), torch.nan)
 
 
-@dataclass(frozen=True)
-class _Process:
-    """B Gaussian processes of unit variance with trends and steps."""
-
-    kernel: Tensor  # (B,) 0 to 3
-    rate: Tensor  # (B, d) inverse lengthscales; 0 for irrelevant columns
-    fine: Tensor  # (B, 2) share and lengthscale ratio of the second scale
-    warp: Tensor  # (B, 2, d) exponents of the Kumaraswamy warp
-    trend: Tensor  # (B, 2 d + 1) slopes and curvatures, and centre of the curvature along all columns
-    step: Tensor  # (B, S, d + 3) directions, level, height, is a box
-    noise_log: Tensor  # (B, 1 + d) log variance at the centre and its slopes
-
-    @classmethod
-    def draw(cls, prior: Prior, B: int, d: int, draw: _Draw) -> _Process:
-        edges = torch.tensor(prior.kernels, dtype=DTYPE).cumsum(0).to(draw.generator.device)
-        kernel = torch.searchsorted(edges, draw.uniform(B).clamp_max(float(edges[-1]) - 1e-9), right=True)
-        location, spread = prior.lengthscale
-        log_ell = math.log(location) + 0.5 * math.log(d) + spread * draw.normal(B, d)
-        irrelevant = draw.chance(prior.irrelevant, B, d)
-        irrelevant[torch.arange(B), draw.whole(0, d, B).long()] = False
-        rate = torch.where(irrelevant, 0.0, torch.exp(-log_ell))
-        fine = torch.stack([0.05 + 0.45 * draw.uniform(B), draw.log_uniform(0.1, 0.5, B)], -1)
-        warped = draw.chance(prior.warped_inputs, B)[:, None, None]
-        strength = 0.25 + 0.5 * draw.uniform(B)[:, None, None]
-        warp = torch.exp(torch.where(warped, strength * draw.normal(B, 2, d), torch.zeros(B, 2, d, dtype=DTYPE, device=rate.device)))  # fmt: skip
-        has_trend = draw.chance(prior.trend, B)[:, None]
-        size = draw.log_uniform(0.1, 10.0, B)[:, None] / math.sqrt(d)
-        sides = torch.where(draw.chance(0.5, B)[:, None], draw.normal(B, d).abs(), draw.normal(B, d))
-        sides = torch.where(draw.chance(0.5, B)[:, None], sides, torch.zeros_like(sides))
-        trend = torch.cat([3.0 * draw.normal(B, d), 6.0 * sides], -1) * size * torch.where(draw.chance(0.3, B, 2 * d), 0.0, 1.0)  # fmt: skip
-        trend = torch.cat([torch.where(has_trend, trend, torch.zeros_like(trend)), draw.uniform(B, 1)], -1)
-        has_steps = draw.chance(prior.steps, B)[:, None]
-        heights = torch.where(has_steps & draw.chance(0.6, B, 4), 2.0 * draw.normal(B, 4), torch.zeros(B, 4, dtype=DTYPE, device=rate.device))  # fmt: skip
-        axis = torch.nn.functional.one_hot(draw.whole(0, d, B, 4).long(), d).to(DTYPE)
-        direction = torch.where(draw.chance(0.6, B, 4)[..., None], axis, draw.normal(B, 4, d) / math.sqrt(d))
-        level = (direction * draw.uniform(B, 4, d)).sum(-1, keepdim=True)
-        step = torch.cat([direction, level, heights[..., None], draw.chance(0.4, B, 4)[..., None].to(DTYPE)], -1)
-        quiet = draw.chance(prior.quiet, B)
-        sd = torch.where(quiet, draw.log_uniform(*prior.quiet_noise, B), draw.log_uniform(*prior.noisy, B))
-        varying = (draw.chance(prior.varying_noise, B) & ~quiet)[:, None]
-        slopes = torch.where(varying, 2.0 * draw.normal(B, d), torch.zeros(B, d, dtype=DTYPE, device=rate.device))
-        return cls(kernel, rate, fine, warp, trend, step, torch.cat([2.0 * torch.log(sd)[:, None], slopes], -1))
-
-    def covariance(self, A: Tensor, B: Tensor) -> Tensor:
-        """(B, a, b) prior covariances."""
-        left, right = (self._warped(part) * self.rate[:, None, :] for part in (A, B))
-        r = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
-        kind, share, ratio = self.kernel[:, None, None], self.fine[:, :1, None], self.fine[:, 1:, None]
-        s5, s3 = math.sqrt(5.0) * r, math.sqrt(3.0) * r
-        smooth = torch.exp(-0.5 * r.square())
-        five = (1.0 + s5 + s5.square() / 3.0) * torch.exp(-s5)
-        three = (1.0 + s3) * torch.exp(-s3)
-        two = (1.0 - share) * smooth + share * (1.0 + s5 / ratio + (s5 / ratio).square() / 3.0) * torch.exp(-s5 / ratio)
-        return torch.where(kind == 0, smooth, torch.where(kind == 1, five, torch.where(kind == 2, three, two)))
-
-    def shift(self, X: Tensor) -> Tensor:
-        """(B, k) trend and steps."""
-        d = X.shape[-1]
-        centre = self.trend[:, -1:, None]
-        value = (X @ self.trend[:, :d, None]).squeeze(-1) + ((X - centre).square() @ self.trend[:, d : 2 * d, None]).squeeze(-1)  # fmt: skip
-        along = X @ self.step[..., :d].transpose(1, 2)  # (B, k, S)
-        level, height, box = self.step[..., d], self.step[..., d + 1], self.step[..., d + 2]
-        inside = torch.where(box[:, None] > 0, (along - level[:, None]).abs() < 0.15, along > level[:, None])
-        return value + (inside * height[:, None]).sum(-1)
-
-    def noise(self, X: Tensor) -> Tensor:
-        """(B, k) noise variances."""
-        return torch.exp(
-            (self.noise_log[:, :1] + ((X - 0.5) @ self.noise_log[:, 1:, None]).squeeze(-1)).clamp(-20.0, 1.0)
-        )
-
-    def facts(self) -> dict[str, Tensor]:
-        """The hyperparameters, for those who learn them."""
-        return {"kernel": self.kernel, "inverse_lengthscales": self.rate, "warp": self.warp, "log_noise": self.noise_log}  # fmt: skip
-
-    def _warped(self, X: Tensor) -> Tensor:
-        a, b = self.warp[:, 0, None, :], self.warp[:, 1, None, :]
-        plain = (self.warp == 1.0).all(-1).all(-1)[:, None, None]
-        inside = X.clamp(1e-9, 1.0 - 1e-9)
-        return torch.where(plain, X, 1.0 - (1.0 - inside**a) ** b)
-
-
-@dataclass(frozen=True)
-class _OutputWarp:
-    """Strictly increasing maps of standardised values, one per task: none, sinh-arcsinh, exponential, signed power."""
-
-    centre: Tensor
-    width: Tensor
-    kind: Tensor
-    amount: Tensor
-    skew: Tensor
-
-    @classmethod
-    def draw(cls, prior: Prior, v: Tensor, draw: _Draw) -> _OutputWarp:
-        B = len(v)
-        kind = torch.where(draw.chance(prior.warped_outputs, B), draw.whole(1, 4, B), torch.zeros(B, dtype=DTYPE, device=v.device))  # fmt: skip
-        width = (
-            v.std(-1, correction=0).clamp_min(1e-3) if v.shape[1] > 1 else torch.ones(B, dtype=DTYPE, device=v.device)
-        )
-        return cls(v.mean(-1), width, kind, draw.log_uniform(0.4, 2.5, B), draw.normal(B) * 0.6)
-
-    def __call__(self, v: Tensor) -> Tensor:
-        return self._map(v)[0]
-
-    def log_slope(self, v: Tensor) -> Tensor:
-        return self._map(v)[1]
-
-    def _map(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (-1, *[1] * (v.dim() - 1))
-        centre, width, kind, amount, skew = (part.reshape(shape) for part in (self.centre, self.width, self.kind, self.amount, self.skew))  # fmt: skip
-        u = ((v - centre) / width).clamp(-30.0, 30.0)
-        bent = amount * torch.asinh(u) + skew
-        grown = (amount * u).clamp_max(30.0)
-        root = 0.05 + u.abs()
-        pairs = [
-            (torch.sinh(bent), torch.log(amount * torch.cosh(bent)) - 0.5 * torch.log1p(u.square())),
-            (torch.exp(grown), torch.log(amount) + grown),
-            (u.sign() * (root**amount - 0.05**amount), torch.log(amount) + (amount - 1.0) * torch.log(root)),
-        ]
-        value, slope = v, torch.zeros_like(v)
-        for index, (warped, log_slope) in enumerate(pairs, 1):
-            value = torch.where(kind == index, warped, value)
-            slope = torch.where(kind == index, log_slope - torch.log(width), slope)
-        return value, slope
-
-
-def _lower(K: Tensor, noise: Tensor) -> Tensor:
-    """Lower Cholesky factors of K plus noise on the diagonal, with as much jitter as it takes."""
-    K = K + torch.diag_embed(noise)
-    L, wrong = torch.linalg.cholesky_ex(K)
-    jitter = 1e-8
-    while bool((wrong > 0).any()):
-        bad = wrong > 0
-        L[bad], still = torch.linalg.cholesky_ex(K[bad] + jitter * torch.eye(K.shape[-1], dtype=DTYPE, device=K.device))
-        wrong = torch.zeros_like(wrong).masked_scatter_(bad, still)
-        jitter *= 10.0
-    return L
-
-
-def _boxes(prior: Prior, B: int, d: int, draw: _Draw) -> tuple[Tensor, Tensor]:
+def _boxes(prior: Prior, B: int, d: int, draw: Draw) -> tuple[Tensor, Tensor]:
     """(B, 1, d) ends of the boxes that rows lie in: the whole cube, or for some tasks a smaller one."""
-    width = torch.where(draw.chance(prior.boxes, B)[:, None, None], draw.log_uniform(0.05, 0.8, B, 1, 1), torch.ones(B, 1, 1, dtype=DTYPE, device=draw.generator.device))  # fmt: skip
+    small = draw.chance(prior.boxes, B)[:, None, None]
+    width = torch.where(small, draw.log_uniform(0.05, 0.8, B, 1, 1), draw.ones(B, 1, 1))
     low = draw.uniform(B, 1, d) * (1.0 - width)
     return low, low + width
 
 
-def _near(X: Tensor, value: Tensor, k: int, draw: _Draw) -> Tensor:
+def _near(X: Tensor, value: Tensor, k: int, draw: Draw) -> Tensor:
     """(B, k, d) points around the rows with the lowest values, sometimes around any, at a random scale per task."""
     B, n, d = X.shape
     best = value.argsort(-1)[:, : max(1, min(3, n))]
