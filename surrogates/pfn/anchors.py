@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from bbopt.errors import ValueRefused
 
 ISOTROPIC = (0.15, 0.4, 1.0, 2.5)  # lengthscales, in units of the metric
 ADAPTED = (0.4, 1.0, 2.5)
@@ -37,6 +39,7 @@ NOISE_AROUND = (0.03, 1.0, 30.0)
 LEAST_NOISE = 1e-8
 CACHED = 20_000  # squared rows of the data sets worked on at once: what a core's cache holds of all kernels
 MOST_NOISE = 10.0
+LARGEST_JITTER = 1e3
 MEAN_VARIANCE = 1.0
 CENTRE, SPREAD = 0.4, 1.0  # of the prior of log lengthscales, relative to sqrt(p)
 NOISE_CENTRE, NOISE_SPREAD = 1e-4, 4.0  # of the prior of the log noise
@@ -78,6 +81,13 @@ class Anchors:
         half = cross @ self.factor.transpose(-1, -2)
         share = (1.0 + MEAN_VARIANCE) - half.square().sum(-1)
         return mean, (self.scale[..., None] * share.clamp_min(SMALLEST_SHARE)).sqrt()
+
+    def first(self) -> Anchors:
+        """The best kernel regression of each data set alone."""
+        parts = {
+            name: getattr(self, name)[:, :1] for name in self.__dataclass_fields__ if name not in ("X", "relevance")
+        }
+        return replace(self, **parts)
 
 
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:
@@ -173,10 +183,16 @@ def _covariance(X: Tensor, rate: Tensor, smooth: Tensor, noise: Tensor) -> Tenso
 
 
 def _cholesky(C: Tensor) -> Tensor:
-    """Lower factors; where rounding made a matrix indefinite, of the matrix with a larger diagonal."""
+    """Lower factors; where rounding made a matrix indefinite, of the matrix with a larger diagonal.
+
+    Raises ValueRefused where no diagonal helps, which means rows or values that are not finite.
+    """
+    factor: Tensor
     factor, wrong = torch.linalg.cholesky_ex(C)
     jitter = 1e-9
     while bool(wrong.any()):
+        if jitter > LARGEST_JITTER:
+            raise ValueRefused("expected finite rows and values, got NaN, infinity or numbers whose squares overflow")
         bad = wrong > 0
         eye = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device)
         fixed, still = torch.linalg.cholesky_ex(C[bad] + jitter * eye)
@@ -188,14 +204,14 @@ def _cholesky(C: Tensor) -> Tensor:
 
 def _score(X: Tensor, z: Tensor, rate: Tensor, smooth: Tensor, noise: Tensor) -> _Grid:
     """Kernels (B, G), each with the best of its T noises (B, G, T)."""
-    B, n, p = X.shape
+    B, n, _ = X.shape
     G, T = noise.shape[1:]
     C = _covariance(X, rate, smooth, torch.zeros_like(smooth))[:, :, None].repeat(1, 1, T, 1, 1)
     C.diagonal(dim1=-2, dim2=-1).add_(noise[..., None])
     factor = _cholesky(C.reshape(-1, n, n))
     half = torch.linalg.solve_triangular(factor, z[:, None, :].expand(B, G * T, n).reshape(-1, n, 1), upper=False)
     evidence = _evidence(half[..., 0].square().sum(-1), factor).reshape(B, G, T)
-    evidence = evidence + _log_prior(rate, torch.ones_like(smooth))[..., None] + _log_noise_prior(noise)
+    evidence = evidence + _log_prior(rate)[..., None] + _log_noise_prior(noise)
     top, which = evidence.max(-1)
     return _Grid(rate, smooth, noise.gather(-1, which[..., None])[..., 0], top)
 
@@ -205,15 +221,27 @@ def _evidence(quadratic: Tensor, factor: Tensor) -> Tensor:
     return -0.5 * (n + 1) * torch.log1p(quadratic) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def _log_prior(rate: Tensor, like: Tensor) -> Tensor:
+def _log_prior(rate: Tensor) -> Tensor:
     """(B, G) log prior densities of lengthscales, up to a constant."""
     p = rate.shape[-1]
     off = -0.5 * rate.clamp_min(1e-12).log() - math.log(CENTRE * math.sqrt(p))
-    return -0.5 * (off / SPREAD).square().sum(-1) * like
+    return -0.5 * (off / SPREAD).square().sum(-1)
 
 
 def _log_noise_prior(noise: Tensor) -> Tensor:
     return -0.5 * ((noise.log() - math.log(NOISE_CENTRE)) / NOISE_SPREAD).square()
+
+
+def shared_evidence(X: Tensor, Z: Tensor) -> Tensor:
+    """(M,) log evidence of each of M standardised data sets Z (M, n) at the same rows X (n, p), best isotropic kernel."""
+    n, p = X.shape
+    G, T = len(ISOTROPIC), len(COARSE_NOISE)
+    noise = X.new_tensor(COARSE_NOISE).repeat(G)[None]
+    rate = _scaled(X.new_full((1, 1, p), 1.0 / p), ISOTROPIC).repeat_interleave(T, 1)
+    factor = _cholesky(_covariance(X[None], rate, torch.zeros_like(noise), noise)[0])
+    half = torch.linalg.solve_triangular(factor, Z.T.expand(G * T, n, len(Z)), upper=False)
+    determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    return (-0.5 * (n + 1) * torch.log1p(half.square().sum(1)) - determinant).amax(0)
 
 
 def _ascend(X: Tensor, z: Tensor, start: _Grid) -> _Grid:
@@ -242,7 +270,7 @@ def _ascend(X: Tensor, z: Tensor, start: _Grid) -> _Grid:
         inverse = torch.cholesky_inverse(L)
         alpha = (inverse @ z[:, None, :, None]).squeeze(-1)
         quadratic = (alpha * z[:, None]).sum(-1).clamp_min(0.0)
-        value = _evidence(quadratic, L) + _log_prior(rate, torch.ones_like(smooth)) + _log_noise_prior(noise)
+        value = _evidence(quadratic, L) + _log_prior(rate) + _log_noise_prior(noise)
         better = value > best
         best, best_theta = torch.where(better, value, best), torch.where(better[..., None], theta, best_theta)
         share = ((n + 1) / (1.0 + quadratic))[..., None, None]

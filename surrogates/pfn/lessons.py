@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,17 +21,21 @@ from surrogates.pfn.normalise import Normal
 from surrogates.prior import Prior, Tasks, sample_tasks
 
 BLUR = 5e-4  # standardised units: how exactly a value is asked to be known
-LEAST_BATCH, MOST_BATCH = 4, 64
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Ranges of columns and rows, points per task, and told rows plus points per batch (about)."""
+    """Ranges of columns and rows, points per task, told rows plus points per batch (about), and range of tasks per batch.
+
+    >>> Sizes().rows
+    (2, 160)
+    """
 
     columns: tuple[int, int] = (1, 20)
     rows: tuple[int, int] = (2, 160)
     points: int = 24
     tokens: int = 2560
+    tasks: tuple[int, int] = (4, 64)
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,24 @@ class Batch:
 
 
 def draw_batch(prior: Prior, sizes: Sizes, kernels: int, seed: Sequence[int], device: str = "cpu") -> Batch:
-    """The batch that a seed stands for. Fewer columns are more frequent, and fewer rows.
+    """The batch that a seed (whole numbers, none negative) stands for, on one kind of device.
+
+    P(d columns) is proportional to d^(-1/2); a quarter of the row counts are uniform, the others log-uniform.
 
     >>> draw_batch(Prior(), Sizes((1, 3), (2, 8), 4, 60), 6, (0, 1)).z.shape[0] >= 4
     True
     """
-    import numpy as np
-
     rng = np.random.default_rng(list(seed))
     dimensions = np.arange(sizes.columns[0], sizes.columns[1] + 1)
-    d = int(rng.choice(dimensions, p=(share := dimensions**-0.5) / share.sum()))
+    share = dimensions**-0.5
+    d = int(rng.choice(dimensions, p=share / share.sum()))
     low, high = sizes.rows
-    n = (
-        int(rng.integers(low, high + 1))
-        if rng.random() < 0.25
-        else int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
-    )
-    batch = min(max(round(sizes.tokens / (n + sizes.points)), LEAST_BATCH), MOST_BATCH)
+    if rng.random() < 0.25:
+        n = int(rng.integers(low, high + 1))
+    else:
+        n = int(np.exp(rng.uniform(np.log(low), np.log(high + 1))))
+    fewest, most = sizes.tasks
+    batch = min(max(round(sizes.tokens / (n + sizes.points)), fewest), most)
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     return Batch.of(sample_tasks(prior, batch, n, sizes.points, d, generator), kernels)
 
@@ -91,6 +97,11 @@ def score(network: Network, batch: Batch, jitter: Tensor) -> tuple[Tensor, Tenso
     """Loss per task (B,), and per point (B, q, 2) how far latent and told predictions are above the oracle, or NaN.
 
     jitter: (B, q, 2) standard normal numbers, by which targets are blurred.
+
+    >>> batch = draw_batch(Prior.plain(), Sizes((1, 3), (2, 8), 4, 60), 6, (0, 1))
+    >>> losses, gaps = score(Network(), batch, torch.zeros_like(batch.oracle))
+    >>> losses.shape[0] == batch.z.shape[0], gaps.isnan().any()
+    (True, tensor(False))
     """
     mixture, noise = predict(network, batch.anchors, batch.z, batch.Q)
     blurred = (mixture.sd.square() + BLUR**2).sqrt()

@@ -20,7 +20,14 @@ REACH = 40.0  # standard deviations around the components in which quantiles are
 
 @dataclass(frozen=True)
 class Mixture:
-    """log_weight, mean, sd: (..., K), the components in the last place; weights add up to 1."""
+    """log_weight, mean, sd: (..., K), the components in the last place; weights add up to 1, sds are positive.
+
+    >>> zero = torch.zeros(1, dtype=torch.float64)
+    >>> normal = Mixture(zero, zero, zero + 1.0)
+    >>> limit = torch.tensor(0.0, dtype=torch.float64)
+    >>> normal.log_below(limit).exp(), normal.log_improvement(limit).exp()
+    (tensor(0.5000, dtype=torch.float64), tensor(0.3989, dtype=torch.float64))
+    """
 
     log_weight: Tensor
     mean: Tensor
@@ -58,7 +65,7 @@ class Mixture:
         return torch.logsumexp(self.log_weight + self.sd.log() + log_h(u), -1)
 
     def quantiles(self, probabilities: Tensor) -> Tensor:
-        """(..., k) quantiles at (k,) probabilities, by bisection to the last bit."""
+        """(..., k) quantiles at (k,) probabilities between 0 and 1, by bisection to the last bit; no gradient."""
         low = (self.mean - REACH * self.sd).amin(-1, keepdim=True).expand(*self.mean.shape[:-1], len(probabilities))
         high = (self.mean + REACH * self.sd).amax(-1, keepdim=True).expand_as(low)
         parts = [part[..., None, :] for part in self._parts]
@@ -69,7 +76,7 @@ class Mixture:
         return 0.5 * (low + high)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, ...) independent draws."""
+        """(count, ...) independent draws; the generator is on the device of the mixture."""
         weight = self.log_weight.exp()
         flat = weight.reshape(-1, weight.shape[-1])
         which = torch.multinomial(flat, count, replacement=True, generator=generator)
@@ -87,10 +94,10 @@ def log_h(u: Tensor) -> Tensor:
     """log(pdf(u) + u cdf(u)) of the standard normal, finite with finite slopes for all finite u.
 
     Ament et al. 2023 (arXiv 2310.20708), equation 9: for u < -1 through the scaled complementary error function, below
-    -1e6 by the leading term of its series, u^-2.
+    -1e4 by the leading term of its series, u^-2. Relative errors below 1e-9 in float64; u must be float64.
 
     >>> log_h(torch.tensor([0.0, -30.0], dtype=torch.float64))
-    tensor([  -0.9189, -457.7254], dtype=torch.float64)
+    tensor([  -0.9189, -457.7247], dtype=torch.float64)
     """
     upper = u.clamp_min(-1.0)
     direct = (torch.exp(-0.5 * upper.square() - HALF_LOG_2PI) + upper * torch.special.ndtr(upper)).log()

@@ -26,7 +26,11 @@ LARGEST_SHIFT = 20.0
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes: width of a token, layers, heads, width of the inner layers, columns shown, kernel regressions."""
+    """Sizes: width of a token, layers, heads, width of the inner layers, columns shown, kernel regressions.
+
+    >>> sum(part.numel() for part in Network(Shape(width=16, layers=1, heads=2, inner=32)).parameters())
+    5777
+    """
 
     width: int = 128
     layers: int = 4
@@ -37,7 +41,11 @@ class Shape:
 
 
 class Cache(NamedTuple):
-    """What is kept of the told rows: keys and values of each layer, (B, heads, n, width / heads), and their summary."""
+    """What is kept of n told rows in B data sets: enough to predict any number of points later.
+
+    keys, values: of each layer, (B, heads, n, width / heads). summary: (B, 1, width) the data set as a whole. order:
+    (B, columns shown) columns by falling relevance.
+    """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -57,27 +65,40 @@ class Layer(nn.Module):
             nn.Linear(width, 2 * width),
             nn.Linear(width, width),
         )
-        self.inner = nn.Sequential(nn.Linear(width, shape.inner), nn.GELU(), nn.Linear(shape.inner, width))
-        for last in (self.out, self.inner[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        first, last = nn.Linear(width, shape.inner), nn.Linear(shape.inner, width)
+        self.inner = nn.Sequential(first, nn.GELU(), last)
+        _silence(self.out, last)
 
     def remember(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of told rows."""
+        """Keys and values (B, heads, n, width / heads) of told rows (B, n, width)."""
         key, value = self.key_value(self.norm_1(rows)).chunk(2, -1)
         return self._split(key), self._split(value)
 
     def forward(self, tokens: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Tokens (B, k, width) after hearing the told rows behind the keys and values, each for itself."""
         heard = nn.functional.scaled_dot_product_attention(self._split(self.query(self.norm_1(tokens))), key, value)
         tokens = tokens + self.out(heard.transpose(1, 2).flatten(2))
-        return tokens + self.inner(self.norm_2(tokens))
+        further: Tensor = self.inner(self.norm_2(tokens))
+        return tokens + further
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """(B, heads, k, width / heads) parts of (B, k, width) tokens."""
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Network(nn.Module):
-    """From anchors and standardised values to mixtures: of the noise-free value and of the told one."""
+    """From anchors and standardised values to mixtures of the noise-free value, and the noise around it.
+
+    Anchors and mixtures are float64, what is between them float32. As many kernel regressions are expected as the shape
+    says; of more columns than it says, the most relevant ones are shown.
+
+    >>> from surrogates.pfn.anchors import fit_anchors
+    >>> X = torch.linspace(0, 1, 9, dtype=torch.float64)[None, :, None]
+    >>> z = torch.sin(6 * X[..., 0])
+    >>> mixture, noise = predict(Network(), fit_anchors(X, z, 6), z, X[:, :3] + 0.05)
+    >>> mixture.mean.shape, noise.shape
+    (torch.Size([1, 3, 8]), torch.Size([1, 3, 8]))
+    """
 
     def __init__(self, shape: Shape = Shape()) -> None:
         super().__init__()
@@ -89,12 +110,10 @@ class Network(nn.Module):
         self.about = nn.Sequential(nn.Linear(6 * K + 3, width), nn.GELU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4 * (K + FREE)))
+        first, last = nn.Linear(width, width), nn.Linear(width, 4 * (K + FREE))
+        self.head = nn.Sequential(first, nn.GELU(), last)
         self.trust = nn.Parameter(torch.tensor(0.5))
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        _silence(last)
 
     def encode(self, anchors: Anchors, z: Tensor) -> Cache:
         """What the told rows, with standardised values z (B, n), have to say."""
@@ -129,7 +148,7 @@ class Network(nn.Module):
 
     def _mixture(self, anchors: Anchors, mean: Tensor, sd: Tensor, raw: Tensor) -> tuple[Mixture, Tensor]:
         K = self.shape.anchors
-        logit, shift, stretch, hiss = raw.unflatten(-1, (4, K + FREE)).unbind(-2)
+        logit, shift, stretch, hiss = raw.reshape(*raw.shape[:-1], 4, K + FREE).unbind(-2)
         evidence = (anchors.evidence - anchors.evidence[:, :1]) * self.trust.abs()
         known = logit[..., :K] + evidence[:, None, :]
         free = logit[..., K:] - 5.0
@@ -169,6 +188,19 @@ class Network(nn.Module):
         return torch.cat([*parts, size, spread], -1).float()
 
 
+def _silence(*layers: nn.Linear) -> None:
+    """Layers that start by saying nothing."""
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
 def predict(network: Network, anchors: Anchors, z: Tensor, Q: Tensor) -> tuple[Mixture, Tensor]:
-    """Mixtures of the noise-free values at (B, q, p) points and their noises, in one pass."""
+    """Mixtures (B, q, K + 2) of the noise-free values at Q (B, q, p) and their noise sds, without keeping a cache.
+
+    >>> from surrogates.pfn.anchors import fit_anchors
+    >>> X = torch.zeros(1, 1, 2, dtype=torch.float64)
+    >>> predict(Network(), fit_anchors(X, X[..., 0], 6), X[..., 0], X)[0].moments()[0].item()
+    0.0
+    """
     return network.decode(anchors, network.encode(anchors, z), Q)

@@ -27,8 +27,8 @@ class Normal:
     def of(cls, y: Tensor) -> Normal:
         """From told values (B, n); one row or equal values get a width of 1.
 
-        >>> normal = Normal.of(torch.tensor([[1.0, 3.0]]))
-        >>> normal.forward(torch.tensor([[1.0, 3.0, 2.0]]))
+        >>> normal = Normal.of(torch.tensor([[2.0, 4.0]]))
+        >>> normal.forward(torch.tensor([[2.0, 4.0, 3.0]]))
         tensor([[-1.,  1.,  0.]])
         """
         largest = y.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
@@ -53,11 +53,19 @@ class Normal:
 
 
 def compress(u: Tensor) -> Tensor:
-    """Identity for |u| <= 4, 4 + asinh(|u| - 4) with the sign of u beyond."""
+    """Identity for |u| <= 4, 4 + asinh(|u| - 4) with the sign of u beyond.
+
+    >>> compress(torch.tensor([-3.0, 5.0]))
+    tensor([-3.0000,  4.8814])
+    """
     return torch.where(u.abs() <= LINEAR, u, u.sign() * (LINEAR + torch.asinh((u.abs() - LINEAR).clamp_min(0.0))))
 
 
 def expand(z: Tensor) -> Tensor:
-    """The inverse of `compress`."""
+    """The inverse of `compress`; |z| beyond 704 as 704, where values end.
+
+    >>> expand(compress(torch.tensor([-3.0, 5.0])))
+    tensor([-3.,  5.])
+    """
     beyond = torch.sinh((z.abs() - LINEAR).clamp(0.0, 700.0))
     return torch.where(z.abs() <= LINEAR, z, z.sign() * (LINEAR + beyond))
