@@ -36,6 +36,7 @@ ADAPTED = (0.4, 1.0, 2.5)
 COARSE_NOISE = (1e-6, 1e-3, 5e-2)  # variances relative to the process's scale
 AROUND = (0.6, 1.0, 1.7)  # lengthscales relative to those found
 NOISE_AROUND = (0.03, 1.0, 30.0)
+MOST_ANCHORS = len(ISOTROPIC) + 2 * len(AROUND)
 LEAST_NOISE = 1e-8
 CACHED = 20_000  # squared rows of the data sets worked on at once: what a core's cache holds of all kernels
 MOST_NOISE = 10.0

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bbopt.errors import ValueRefused
@@ -26,16 +27,27 @@ HEADER = "bbopt"
 
 
 def save_weights(path: Path, network: Network, facts: Mapping[str, Any]) -> None:
-    """Write a network's weights in half precision, with facts (JSON) about them."""
+    """Write a network's weights in half precision, with facts (JSON) about them.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(Path(folder) / "w.safetensors", Network(Shape(width=16, layers=1, heads=2, inner=16)), {"seed": 3})
+    ...     network, header = load_weights(Path(folder) / "w.safetensors")
+    >>> header["seed"], network.shape.width
+    (3, 16)
+    """
     tensors = {name: part.detach().cpu().half().contiguous() for name, part in network.state_dict().items()}
     header = {"version": VERSION, "shape": dataclasses.asdict(network.shape), "sha256": digest(tensors), **facts}
     save_tensors(path, tensors, header)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header; the file is replaced in one step."""
+    """Write tensors and a JSON header; the file is replaced in one step, when all of it is on the disk."""
     beside = path.with_name(path.name + ".part")
-    save_file(dict(tensors), str(beside), {HEADER: json.dumps(header)})
+    with beside.open("wb") as file:
+        file.write(save(dict(tensors), {HEADER: json.dumps(header)}))
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
 
 
@@ -60,14 +72,21 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     found = digest(tensors)
     if found != header.get("sha256"):
         raise ValueRefused(f"the weights at {path} are damaged: expected SHA-256 {header.get('sha256')}, got {found}; install bbopt again")  # fmt: skip
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights, which are replaced at once
-        network = Network(Shape(**header["shape"]))
-    network.load_state_dict({name: part.float() for name, part in tensors.items()})
+    try:
+        with torch.random.fork_rng(devices=[]):  # layers draw their first weights, which are replaced at once
+            network = Network(Shape(**header["shape"]))
+        network.load_state_dict({name: part.float() for name, part in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as trouble:
+        raise ValueRefused(f"the weights at {path} are not those that their header names ({trouble}); install bbopt again") from trouble  # fmt: skip
     return network.requires_grad_(False).eval(), header
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and bytes."""
+    """SHA-256 over names, shapes, types and bytes, in hexadecimal digits.
+
+    >>> digest({"a": torch.zeros(2)})[:8]
+    'e10f33bf'
+    """
     total = hashlib.sha256()
     for name in sorted(tensors):
         part = tensors[name]

@@ -1,0 +1,96 @@
+"""Batches by number, drawn ahead by worker processes where there are any."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing as standard
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import torch
+from torch import multiprocessing
+
+from bbopt.errors import BboptError
+from surrogates.pfn.lessons import Batch, draw_batch
+from surrogates.pfn.recipe import Training
+
+__all__ = ["batches", "limited_threads"]
+
+AHEAD = 6  # batches per worker drawn before they are needed
+
+
+@contextmanager
+def batches(training: Training, first: int, stride: int, device: str) -> Iterator[Iterator[Batch]]:
+    """Batches number first, first + stride, ... without end; the worker processes end with the context.
+
+    Raises BboptError, when a batch is taken, where a worker has died.
+
+    >>> with batches(Training(steps=1, workers=0), 0, 1, "cpu") as drawn:
+    ...     next(drawn).Q.shape[1]
+    24
+    """
+    numbers = itertools.count(first, stride)
+    if training.workers == 0 or device.startswith("cuda"):
+        yield (_draw(training, number, device) for number in numbers)
+        return
+    pool = ProcessPoolExecutor(training.workers, multiprocessing.get_context("spawn"), _live_with_parent)
+    waiting: deque[Future[Batch]] = deque()
+
+    def ahead() -> Iterator[Batch]:
+        while True:
+            try:
+                while len(waiting) < AHEAD * training.workers:
+                    waiting.append(pool.submit(_draw, training, next(numbers), device))
+                yield waiting.popleft().result()
+            except BrokenProcessPool as trouble:
+                raise BboptError(
+                    "a process that draws batches has died, most often for want of memory; the same command goes on from"
+                    " the checkpoint, with fewer workers or smaller sizes.tokens in the configuration where memory is short"
+                ) from trouble
+
+    try:
+        yield ahead()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """So many threads of torch inside the context, as many as before after it.
+
+    >>> with limited_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _draw(training: Training, number: int, device: str) -> Batch:
+    """The batch of a number."""
+    with limited_threads(1):
+        return draw_batch(training.prior, training.sizes, training.shape.anchors, (training.seed, number), device)
+
+
+def _live_with_parent() -> None:
+    """Signals to stop are for the process that trains; workers end with it, even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = standard.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
