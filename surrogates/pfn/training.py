@@ -81,8 +81,8 @@ def train(training: Training, folder: Path, report: Callable[[Record], None] = l
     ...     train(training, Path(folder)).name
     'weights.safetensors'
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with joined(training.device) as group, limited_threads(training.threads), stopping() as interruption:
+        folder.mkdir(parents=True, exist_ok=True)
         run = _start(training, folder, group)
         source = batches(training, run.step * group.world + group.rank, group.world, group.device)
         with source as drawn:
