@@ -217,14 +217,15 @@ def value_at(mixture: Mixture, u: Tensor) -> Tensor:
     """
     shape, K = u.shape, mixture.mean.shape[-1]
     weight, mean, sd = (part.reshape(-1, 1, K) for part in (mixture.log_weight.exp(), mixture.mean, mixture.sd))
-    u = u.reshape(-1, len(mean)).T.clamp(-FARTHEST, FARTHEST)  # (mixtures, draws)
+    u = u.reshape(-1, len(mean)).transpose(0, 1).clamp(-FARTHEST, FARTHEST)  # (mixtures, draws)
     with torch.no_grad():
         root = _solve(weight, mean, sd, u)
         v = (root[..., None] - mean) / sd
         density = (weight / sd * torch.exp(-0.5 * v.square())).sum(-1) * PEAK
     side = torch.where(u < 0.0, 1.0, -1.0).to(u)  # the smaller tail is the one that is known well
     tail = (weight * _below(side[..., None] * (root[..., None] - mean) / sd)).sum(-1)
-    return (root - side * (tail - tail.detach()) / density.clamp_min(LEAST_DENSITY)).T.reshape(shape)
+    values: Tensor = root - side * (tail - tail.detach()) / density.clamp_min(LEAST_DENSITY)
+    return values.transpose(0, 1).reshape(shape)
 
 
 def _solve(weight: Tensor, mean: Tensor, sd: Tensor, u: Tensor) -> Tensor:
@@ -272,7 +273,7 @@ def _score(weight: Tensor, mean: Tensor, sd: Tensor, z: Tensor) -> tuple[Tensor,
 
 def _below(v: Tensor) -> Tensor:
     """The normal distribution function; torch's own loses the lower tail."""
-    return torch.special.erfc(v * -(0.5**0.5)) * 0.5
+    return 0.5 * torch.erfc(v * -(0.5**0.5))
 
 
 @GetSampler.register(MixturePosterior)  # type: ignore[untyped-decorator]

@@ -60,6 +60,9 @@ class PFNBoTorch(Model):
     but does not see that two points close together tell the same; choose one after the other, with `fantasize` or
     `condition_on_observations`, when that matters.
 
+    The network computes in single precision, so values carry noise of some 1e-6. L-BFGS then stops at times with
+    "ABNORMAL", which BoTorch reports as a warning; `optimize_acqf(..., options={"factr": 5e10})` stops it before.
+
     belief: a posterior with k m outputs, where k is the number of elements of `batch`: fantasies of one another.
     """
 
