@@ -58,7 +58,7 @@ class Anchors:
     Matern-5/2. noise: (B, K) variances relative to scale. scale: (B, K) variances. weights: (B, K, n) = C^-1 z.
     factor: (B, K, n, n) inverses of the lower Cholesky factors of C. evidence: (B, K) logarithms, falling.
     left_out_mean, left_out_sd: (B, K, n) prediction of each row's value from the other rows, noise included.
-    relevance: (B, p) squared slopes, relative; their sum is 1.
+    relevance: (B, p) inverse squared lengthscales found by the ascent, relative; their sum is 1.
     """
 
     X: Tensor
