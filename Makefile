@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-overhead bench-classify bench-engineering bench-quality clean
+.PHONY: run test test-slow check bench-ask bench-overhead bench-classify bench-engineering bench-quality bench-surrogates clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -37,6 +37,9 @@ bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 
 bench-classify: $(READY)  ## classifiers on engineering designs: F1 against training rows, 20 draws of 8 data sets (resumable)
 	$(BIN)/bbopt bench-classify --out $(OUT)/classify
+
+bench-surrogates: $(READY)  ## the network: gap per cell beside fitted processes and the Bayes floor, calibration, pictures (resumable)
+	$(BIN)/bbopt bench-surrogates --floor --out $(OUT)/surrogates
 
 bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full

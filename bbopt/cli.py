@@ -17,6 +17,7 @@ import bbopt
 from bbopt.cli_bench import bench, problems, report, strategies
 from bbopt.cli_classify import bench_classify
 from bbopt.cli_study import create, export, import_, list_, show
+from bbopt.cli_surrogates import bench_surrogates
 from bbopt.cli_train import train
 from bbopt.cli_trials import add, amend, ask, best, cancel, enqueue, fail, front, rank, retract, tell
 
@@ -88,7 +89,7 @@ def main() -> None:
 
 for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueue, cancel, amend, retract, add):
     main.add_command(_command)
-for _command in (export, import_, problems, strategies, bench, report, bench_classify, train):
+for _command in (export, import_, problems, strategies, bench, report, bench_classify, bench_surrogates, train):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class Hyperprior:
         low, high = (math.log(end) for end in self.noise)
         inside = (theta[..., -1] >= low) & (theta[..., -1] <= high)
         normal = -0.5 * ((theta[..., :-1] - self.location) / self.spread).square().sum(-1)
-        return torch.where(inside, normal, torch.full_like(normal, -torch.inf))
+        density: Tensor = torch.where(inside, normal, torch.full_like(normal, -torch.inf))
+        return density
 
 
 def matern(r2: Tensor) -> Tensor:
@@ -84,7 +85,8 @@ class Rows:
         n = self.X.shape[1]
         K = matern(torch.exp(-2.0 * theta[:, :-1]) @ self.pairs[task]).reshape(-1, n, n)
         K.diagonal(dim1=-2, dim2=-1).add_(torch.exp(2.0 * theta[:, -1:]))
-        L, wrong = torch.linalg.cholesky_ex(K)
+        lower, wrong = torch.linalg.cholesky_ex(K)
+        L: Tensor = lower
         L[wrong > 0] = torch.nan
         return L
 
@@ -94,13 +96,14 @@ class Rows:
         found = []
         for task in range(len(theta)):
             parts = []
-            for part in theta[task].split(max(1, AT_ONCE // n**2)):
+            for part in _pieces(theta[task], AT_ONCE // n**2):
                 L = self.factors(part, task)
                 half = torch.linalg.solve_triangular(L, self.y[task][:, None].expand(len(part), n, 1), upper=False)
                 parts.append(-0.5 * half[..., 0].square().sum(-1) - L.diagonal(dim1=-2, dim2=-1).log().sum(-1))
             found.append(torch.cat(parts))
         value = torch.stack(found) - 0.5 * n * math.log(2.0 * math.pi)
-        return torch.where(value.isfinite(), value, torch.full_like(value, -torch.inf))
+        value[~value.isfinite()] = -torch.inf
+        return value
 
     def predict(self, theta: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
         """(B, q, P) means and standard deviations of the noise-free values at Q (B, q, d) for (B, P, d + 1)."""
@@ -108,7 +111,7 @@ class Rows:
         means, sds = [], []
         for task in range(len(theta)):
             pairs = (Q[task][:, None] - self.X[task][None]).square().permute(2, 0, 1).flatten(1)  # (d, q n)
-            for part in theta[task].split(max(1, AT_ONCE // (n * max(n, Q.shape[1])))):
+            for part in _pieces(theta[task], AT_ONCE // (n * max(n, Q.shape[1]))):
                 L = self.factors(part, task)
                 cross = matern(torch.exp(-2.0 * part[:, :-1]) @ pairs).reshape(len(part), -1, n).transpose(1, 2)
                 right = torch.cat([cross, self.y[task][:, None].expand(len(part), n, 1)], -1)
@@ -117,6 +120,12 @@ class Rows:
                 sds.append((1.0 - half[..., :-1].square().sum(-2)).clamp_min(1e-12).sqrt())
         shape = (len(theta), theta.shape[1], Q.shape[1])
         return torch.cat(means).reshape(shape).transpose(1, 2), torch.cat(sds).reshape(shape).transpose(1, 2)
+
+
+def _pieces(theta: Tensor, at_once: int) -> list[Tensor]:
+    """The rows of theta in pieces of at most so many, at least one."""
+    size = max(1, at_once)
+    return [theta[start : start + size] for start in range(0, len(theta), size)]
 
 
 def sample_posterior(rows: Rows, prior: Hyperprior, particles: int, seed: int) -> Tensor:

@@ -8,7 +8,8 @@ and not more exactly, since a noise-free function can be known to any number of 
 Two kinds of cells. "plain": Matern-5/2 processes with noise, where every hyperparameter's prior is known and rivals can
 be given it. "mixture": everything that the shipped weights were trained on and that has an oracle.
 Gaps have heavy tails over tasks: `Gaps` keeps one number per task, from which come mean, median and standard error.
-Half of the points of a task lie near told rows of low value (`surrogates.prior.sample_tasks`), half anywhere.
+Half of the points of a task lie near told rows of low value, where a search asks (`surrogates.prior.sample_tasks`), half
+anywhere. Plain tasks get as many more points anywhere, because published comparisons have only those.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from surrogates.bayes_floor import Rows
 from surrogates.pfn.anchors import Anchors, fit_anchors
 from surrogates.pfn.lessons import BLUR
 from surrogates.pfn.mixture import Mixture
 from surrogates.pfn.network import Network, predict
 from surrogates.pfn.normalise import Normal
-from surrogates.prior import Prior, Tasks, sample_tasks
+from surrogates.prior import NODES, Prior, Tasks, sample_tasks
 
 POINTS = 64
+PLAIN_KINDS = ("plain", "known")  # Matern-5/2 processes of mean 0 and variance 1
 QUIET = 0.055  # noise standard deviation below which a plain task counts as quiet
 LOG_2PI_E = math.log(2.0 * math.pi * math.e)
 KINDS = {
@@ -56,13 +59,35 @@ class Cell:
         """The tasks of the cell: the same for everyone who asks for as many."""
         seed = list(KINDS).index(self.kind) * 1_000_000 + self.d * 1000 + self.n
         generator = torch.Generator().manual_seed(7_700_000_000 + seed)
-        return sample_tasks(KINDS[self.kind], count, self.n, POINTS, self.d, generator)
+        tasks = sample_tasks(KINDS[self.kind], count, self.n, POINTS, self.d, generator)
+        return _with_points_anywhere(tasks, generator) if self.kind in PLAIN_KINDS else tasks
 
 
 PLAIN = tuple(Cell("plain", d, n) for d in (1, 2, 4, 6) for n in (8, 24, 64))
 MIXTURE = tuple(Cell("mixture", d, n) for d in (2, 6, 12) for n in (10, 40, 120))
 KNOWN = tuple(Cell("known", d, n) for d in (1, 2, 4, 6) for n in (16, 64, 128))
 HELD_OUT = tuple(Cell("held-out", d, n) for d in (2, 6, 12) for n in (10, 40, 120))
+
+
+def _with_points_anywhere(tasks: Tasks, generator: torch.Generator) -> Tasks:
+    """Plain tasks with `POINTS` more points each, uniform in the cube, and the oracle's distribution there."""
+    hyper = tasks.hyperparameters
+    theta = torch.cat([-hyper["inverse_lengthscales"].log(), 0.5 * hyper["log_noise"][:, :1]], -1)[:, None]
+    B, _, d = tasks.Q.shape
+    Q = torch.rand(B, POINTS, d, generator=generator, dtype=tasks.Q.dtype)
+    mean, sd = Rows(tasks.X, tasks.y).predict(theta, Q)
+    strata = torch.arange(NODES) + torch.rand(B, POINTS, NODES, generator=generator, dtype=Q.dtype)
+    at = torch.special.ndtri(strata / NODES)
+    told_sd = (sd.square() + torch.exp(2.0 * theta[..., -1:])).sqrt()
+    nodes, densities = [], []
+    for width in (sd, told_sd):
+        nodes.append(mean + width * at)
+        densities.append(-0.5 * at.square() - width.log() - 0.5 * math.log(2.0 * math.pi))
+    return replace(
+        tasks, Q=torch.cat([tasks.Q, Q], 1), latent=torch.cat([tasks.latent, nodes[0]], 1),
+        told=torch.cat([tasks.told, nodes[1]], 1), latent_density=torch.cat([tasks.latent_density, densities[0]], 1),
+        told_density=torch.cat([tasks.told_density, densities[1]], 1),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +127,8 @@ class Belief:
         if self.normal is not None:
             y = self.normal.forward(y.flatten(1)).reshape(y.shape)
         u = (y[..., None] - mixture.mean[:, :, None]) / mixture.sd[:, :, None]
-        return (mixture.log_weight.exp()[:, :, None] * torch.special.ndtr(u)).sum(-1)
+        mass: Tensor = (mixture.log_weight.exp()[:, :, None] * torch.special.ndtr(u)).sum(-1)
+        return mass
 
 
 class Reader:
@@ -123,10 +149,11 @@ class Reader:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Mean gaps per task, in nats per point: of told values and of noise-free ones."""
+    """Mean gaps per task, in nats per point: of told values, of noise-free ones, of told ones at points anywhere."""
 
     told: tuple[float, ...]
     latent: tuple[float, ...]
+    anywhere: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,26 +183,35 @@ def gaps(tasks: Tasks, belief: Belief, seed: int = 0) -> Gaps:
     """How far a belief is above the oracle on each task. seed: of the numbers by which values are blurred.
 
     >>> tasks = Cell("plain", 1, 8).tasks(4)
-    >>> nothing = Belief.gaussian(torch.zeros(4, POINTS), torch.ones(4, POINTS), torch.zeros(()))
+    >>> nothing = Belief.gaussian(torch.zeros(tasks.Q.shape[:2]), torch.ones(tasks.Q.shape[:2]), torch.zeros(()))
     >>> min(gaps(tasks, nothing).told) > 0
     True
     """
     generator = torch.Generator().manual_seed(seed)
     blur = BLUR * Normal.of(tasks.y).width
-    found = []
-    for latent, values, density in (
-        (False, tasks.told, tasks.told_density),
-        (True, tasks.latent, tasks.latent_density),
-    ):
-        jitter = torch.randn(values.shape, generator=generator, dtype=values.dtype)
-        given = belief.log_density(latent, values + blur[..., None] * jitter, blur).mean(-1)
-        oracle = density.mean(-1)
-        variance = torch.exp(-2.0 * oracle - LOG_2PI_E)  # of a Gaussian with the oracle's entropy
-        oracle = oracle - 0.5 * torch.log1p(blur.square() / variance)
-        found.append(tuple(float(gap) for gap in (oracle - given).mean(-1)))
-    return Gaps(*found)
+    pairs = ((False, tasks.told, tasks.told_density), (True, tasks.latent, tasks.latent_density))
+    told, latent = (_gap(belief, is_latent, values, density, blur, generator) for is_latent, values, density in pairs)
+    near, anywhere = told[:, :POINTS].mean(-1), told[:, POINTS:].mean(-1)
+    return Gaps(
+        _floats(near), _floats(latent[:, :POINTS].mean(-1)), _floats(anywhere) if told.shape[1] > POINTS else ()
+    )
+
+
+def _gap(
+    belief: Belief, latent: bool, values: Tensor, density: Tensor, blur: Tensor, generator: torch.Generator
+) -> Tensor:
+    """(B, q) gaps of values, or of noise-free ones."""
+    jitter = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+    given = belief.log_density(latent, values + blur[..., None] * jitter, blur).mean(-1)
+    oracle = density.mean(-1)
+    variance = torch.exp(-2.0 * oracle - LOG_2PI_E)  # of a Gaussian with the oracle's entropy
+    return oracle - 0.5 * torch.log1p(blur.square() / variance) - given
+
+
+def _floats(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def noise_of(tasks: Tasks) -> tuple[float, ...]:
     """The noise's standard deviation of each task (in the middle of the cube, before output warps)."""
-    return tuple(float(sd) for sd in torch.exp(0.5 * tasks.hyperparameters["log_noise"][:, 0]))
+    return _floats(torch.exp(0.5 * tasks.hyperparameters["log_noise"][:, 0]))

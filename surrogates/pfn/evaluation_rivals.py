@@ -2,13 +2,16 @@
 
 `fitted`: hyperparameters by `surrogates.map_fit`. On plain tasks it is given all that is known of them: the Matern-5/2
 kernel, mean 0, variance 1, the normal density of log lengthscales and the uniform one of the log noise (the most probable
-LOGARITHMS are found: the maximum depends on the parameters). On other tasks: standardised values, a free scale, a wide
-prior of the noise, the mixture's own prior of lengthscales.
+LOGARITHMS are found: the maximum depends on the parameters). On other tasks there is no right prior to give: values are
+standardised as for the network, and the processes are `wide` (Matern-5/2, free scale, the mixture's own prior of
+lengthscales, noise from 1e-4 up) or `botorch` (that library's default priors and kernel).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,8 +21,11 @@ from scipy.linalg import lapack
 from surrogates.bayes_floor import Hyperprior, Rows, sample_posterior
 from surrogates.columns import Inputs
 from surrogates.gp import condition
+from surrogates.kernels import Kernel
 from surrogates.map_fit import LOG_2PI, Fitted, Objective, Prior, factor, fit_map
-from surrogates.pfn.evaluation import KINDS, Belief, Cell
+from surrogates.pfn.evaluation import KINDS, PLAIN_KINDS, Belief, Cell
+from surrogates.pfn.mixture import Mixture
+from surrogates.pfn.normalise import Normal
 from surrogates.prior import Tasks
 
 Array = NDArray[np.float64]
@@ -31,56 +37,70 @@ def nothing(cell: Cell, tasks: Tasks) -> Belief:
     """No model: on plain tasks the standard normal that their functions come from, else mean and spread of what was told."""
     B, q = tasks.Q.shape[:2]
     mean, sd = tasks.y.new_zeros(B, 1), tasks.y.new_ones(B, 1)
-    if cell.kind not in ("plain", "known"):
+    if cell.kind not in PLAIN_KINDS:
         mean, sd = tasks.y.mean(-1, keepdim=True), tasks.y.std(-1, keepdim=True)
     return Belief.gaussian(mean.expand(B, q), sd.expand(B, q), torch.zeros((), dtype=sd.dtype))
 
 
-def floor(tasks: Tasks, particles: int, seed: int) -> Belief:
-    """The mixture over the posterior of the hyperparameters of plain tasks, from one population of particles."""
+def floor(tasks: Tasks, particles: int) -> tuple[Belief, Belief]:
+    """Mixtures over the posterior of the hyperparameters of plain tasks, from two independent populations of particles.
+
+    >>> one, other = floor(Cell("plain", 1, 8).tasks(1), 16)
+    >>> joined(one, other).told.mean.shape[-1]
+    32
+    """
     rows = Rows(tasks.X, tasks.y)
-    theta = sample_posterior(rows, Hyperprior.plain(tasks.X.shape[-1]), particles, seed)
-    mean, sd = rows.predict(theta, tasks.Q)
-    return Belief.gaussian(mean, sd, theta[:, None, :, -1].exp().expand(mean.shape))
+    beliefs = []
+    for seed in (1, 2):
+        theta = sample_posterior(rows, Hyperprior.plain(tasks.X.shape[-1]), particles, seed)
+        mean, sd = rows.predict(theta, tasks.Q)
+        beliefs.append(Belief.gaussian(mean, sd, theta[:, None, :, -1].exp().expand(mean.shape)))
+    return beliefs[0], beliefs[1]
 
 
-def fitted(cell: Cell, tasks: Tasks) -> Belief:
-    """A process with the most probable hyperparameters, for each task."""
-    plain = cell.kind in ("plain", "known")
+def joined(one: Belief, other: Belief) -> Belief:
+    """The even mixture of two beliefs in values themselves."""
+    return Belief(_joined(one.latent, other.latent), _joined(one.told, other.told))
+
+
+def _joined(one: Mixture, other: Mixture) -> Mixture:
+    weight = torch.cat([one.log_weight, other.log_weight], -1) - math.log(2.0)
+    return Mixture(weight, torch.cat([one.mean, other.mean], -1), torch.cat([one.sd, other.sd], -1))
+
+
+def fitted(cell: Cell, tasks: Tasks, priors: Literal["right", "wide", "botorch"] = "right") -> Belief:
+    """A process with the most probable hyperparameters for each task. "right" is for plain tasks alone."""
+    prior, kernel = _prior(cell, priors)
+    normal = None if priors == "right" else Normal.of(tasks.y)
+    values = tasks.y if normal is None else normal.forward(tasks.y)
+    lengthscale = math.exp(prior.lengthscale[0] - prior.lengthscale[1] ** 2)
+    starts = tuple(Fitted(np.full(cell.d, lengthscale * by), 1.0, sd**2, 0.0, 0.0, 0.0, 0) for by, sd in OTHER_STARTS)
     inputs, means, sds, noises = Inputs.continuous(cell.d), [], [], []
-    prior = _plain_prior(cell) if plain else _wide_prior(cell)
-    for X, y, Q in zip(tasks.X.numpy(), tasks.y.numpy(), tasks.Q.numpy(), strict=True):
-        centre, width = (0.0, 1.0) if plain else (float(y.mean()), max(float(y.std()), 1e-300))
-        z = (y - centre) / width
-        objective = (ZeroMean if plain else Objective)(inputs, X, "matern52", prior)
-        lengthscale = math.exp(prior.lengthscale[0])
-        other = tuple(
-            Fitted(np.full(cell.d, lengthscale * by), 1.0, sd**2, 0.0, 0.0, 0.0, 0) for by, sd in OTHER_STARTS
-        )
-        found = fit_map(inputs, X, z, prior, "matern52", None, (None, *other), objective)
-        mean, variance = condition(inputs, X, z[:, None], [found], "matern52").mean_variance(Q)
-        means.append(centre + width * mean[:, 0])
-        sds.append(width * np.sqrt(np.maximum(variance[:, 0], 1e-12)))
-        noises.append(width * math.sqrt(found.noise))
+    for X, z, Q in zip(tasks.X.numpy(), values.numpy(), tasks.Q.numpy(), strict=True):
+        objective = (ZeroMean if priors == "right" else Objective)(inputs, X, kernel, prior)
+        found = fit_map(inputs, X, z, prior, kernel, None, (None, *starts), objective)
+        mean, variance = condition(inputs, X, z[:, None], [found], kernel).mean_variance(Q)
+        means.append(mean[:, 0])
+        sds.append(np.sqrt(np.maximum(variance[:, 0], 1e-12)))
+        noises.append(math.sqrt(found.noise))
     told = torch.tensor(noises, dtype=torch.float64)[:, None]
-    return Belief.gaussian(torch.from_numpy(np.stack(means)), torch.from_numpy(np.stack(sds)), told)
+    belief = Belief.gaussian(torch.from_numpy(np.stack(means)), torch.from_numpy(np.stack(sds)), told)
+    return replace(belief, normal=normal)
 
 
-def _plain_prior(cell: Cell) -> Prior:
+def _prior(cell: Cell, priors: str) -> tuple[Prior, Kernel]:
+    """Of the hyperparameters. A spread squared is added to locations whose most probable LOGARITHM is wanted."""
+    if priors == "botorch":
+        return Prior.botorch(cell.d), "rbf"
     kind = KINDS[cell.kind]
     location, spread = kind.lengthscale
+    lengthscale = (math.log(location) + 0.5 * math.log(cell.d) + spread**2, spread)
+    if priors == "wide":
+        noise = (math.log(1e-4) + 16.0, 4.0)
+        return Prior(lengthscale, noise=noise, noise_bounds=(1e-8, 10.0), scale=(0.0, 2.0)), "matern52"
     low, high = (2.0 * math.log(sd) for sd in kind.noisy)
-    return Prior(
-        (math.log(location) + 0.5 * math.log(cell.d) + spread**2, spread),  # + spread^2: of logarithms, see above
-        noise=(0.5 * (low + high) + FLAT**2, FLAT),
-        noise_bounds=(math.exp(low), math.exp(high)),
-    )
-
-
-def _wide_prior(cell: Cell) -> Prior:
-    location, spread = KINDS[cell.kind].lengthscale
-    location = math.log(location) + 0.5 * math.log(cell.d) + spread**2
-    return Prior((location, spread), noise=(math.log(1e-4), 4.0), noise_bounds=(1e-8, 10.0), scale=(0.0, 2.0))
+    noise = (0.5 * (low + high) + FLAT**2, FLAT)
+    return Prior(lengthscale, noise=noise, noise_bounds=(math.exp(low), math.exp(high))), "matern52"
 
 
 class ZeroMean(Objective):
