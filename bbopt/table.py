@@ -21,6 +21,7 @@ STRATEGIES: dict[str, str] = {
     "sobol": "bbopt.strategies.sobol:Sobol",
     "cmaes": "bbopt.strategies.cmaes:CMAES",
     "gp": "bbopt.strategies.gp:GP",
+    "pfn": "bbopt.strategies.pfn:PFN",
 }
 AUTO = "bbopt.strategies.auto:choose"
 

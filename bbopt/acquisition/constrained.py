@@ -13,6 +13,7 @@ only the probability of feasibility, in units of improvement that any feasible p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,14 @@ Array = NDArray[np.float64]
 PENALTY = 1e4
 EDGE_SD = 1e-3  # blur of the edge of a failing region, in units of the region model's values
 SMALLEST_SD = 1e-7  # of any output, in units of its standardised values
+
+
+class Chance(Protocol):
+    """How likely points are to be evaluable at all."""
+
+    def log_chance(self, X: Array, with_gradient: bool) -> tuple[Array, Array]:
+        """(q,) logarithms and their (q, d) gradients (or zeros)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class ConstrainedLogEI:
     predictor: Predictor
     best: Array
     limits: Array
-    evaluable: Evaluable | None = None
+    evaluable: Chance | None = None
     reward: float = 0.0
 
     def value(self, X: Array) -> Array:

@@ -10,6 +10,8 @@ margins k join the candidates; the score decides among them.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,29 @@ Array = NDArray[np.float64]
 PENALTY = 1e3  # of a violation against the objective, both in standard deviations, for keeping the best point
 
 
+class Belief(NamedTuple):
+    """What a model says of one point: (m,) means and standard deviations, and their (m, d) gradients."""
+
+    mean: Array
+    sd: Array
+    mean_slope: Array
+    sd_slope: Array
+
+
+def belief_of(predictor: Predictor) -> Callable[[Array], Belief]:
+    """What Gaussian processes say of a point (d,); means are averaged over the vectors of base values."""
+
+    def at(x: Array) -> Belief:
+        moments = predictor.forward(x[None])
+        sd = np.sqrt(moments.variance[:, 0])
+        means, variances = predictor.slopes(moments)
+        return Belief(moments.mean[:, 0].mean(axis=1), sd, means[:, 0], variances[:, 0] / (2.0 * sd[:, None]))
+
+    return at
+
+
 def corner_candidates(
-    predictor: Predictor,
+    belief: Callable[[Array], Belief],
     limits: Array,
     starts: Array,
     domain: Domain,
@@ -33,7 +56,7 @@ def corner_candidates(
 ) -> Array:
     """(k, d) solutions of the model's own constrained problem, one per start and margin; discrete columns stay.
 
-    predictor: output 0 is minimised, the rest must be at or below `limits` (c,). starts: (a, d).
+    belief: of a point (d,); output 0 is minimised, the rest must be at or below `limits` (c,). starts: (a, d).
     radius: half width of the box around the start that may be searched, in box widths.
     """
     found = []
@@ -43,13 +66,13 @@ def corner_candidates(
             continue
         point = start
         for margin in margins:
-            point = _solve(predictor, limits, start, point, free, domain, margin, radius, evaluations)
+            point = _solve(belief, limits, start, point, free, domain, margin, radius, evaluations)
             found.append(point)
     return np.array(found).reshape(-1, domain.dimension)
 
 
 def _solve(
-    predictor: Predictor,
+    belief: Callable[[Array], Belief],
     limits: Array,
     centre: Array,
     start: Array,
@@ -75,7 +98,7 @@ def _solve(
             spent += 1
             x = start.copy()
             x[free] = np.clip(u, low, high)
-            value, slope, slack, rise = _moments(predictor, limits, x, free, margin)
+            value, slope, slack, rise = _moments(belief(x), limits, free, margin)
             last = (key, value, slope, slack, rise)
             merit = value + PENALTY * float(np.maximum(-slack, 0.0).sum())
             if merit < best[0]:
@@ -100,15 +123,9 @@ class _Spent(Exception):
     """The evaluations allowed for one solution are used up."""
 
 
-def _moments(
-    predictor: Predictor, limits: Array, x: Array, free: NDArray[np.intp], margin: float
-) -> tuple[float, Array, Array, Array]:
+def _moments(at: Belief, limits: Array, free: NDArray[np.intp], margin: float) -> tuple[float, Array, Array, Array]:
     """Objective, its gradient, the (c,) slacks and their (c, free) gradients."""
-    moments = predictor.forward(x[None])
-    mean, sd = moments.mean[:, 0].mean(axis=1), np.sqrt(moments.variance[:, 0])
-    means, variances = predictor.slopes(moments)
-    mean_slope = means[:, 0][:, free]
-    slope = mean_slope[1:] + margin / (2.0 * sd[1:, None]) * variances[1:, 0][:, free]
-    slack = limits - mean[1:] - margin * sd[1:]
+    slope = (at.mean_slope[1:] + margin * at.sd_slope[1:])[:, free]
+    slack = limits - at.mean[1:] - margin * at.sd[1:]
     # SciPy's SLSQP reads the memory of a gradient without its strides
-    return float(mean[0]), np.ascontiguousarray(mean_slope[0]), slack, np.ascontiguousarray(-slope)
+    return float(at.mean[0]), np.ascontiguousarray(at.mean_slope[0][free]), slack, np.ascontiguousarray(-slope)

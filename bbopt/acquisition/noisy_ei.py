@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bbopt.acquisition.constrained import SMALLEST_SD, Evaluable
+from bbopt.acquisition.constrained import SMALLEST_SD, Chance
 from bbopt.acquisition.logei import LOG_ROOT_2PI, log_h, log_probability_below
 from surrogates.gp import GaussianProcess
 
@@ -76,10 +76,10 @@ class NoisyEI:
     points: Array
     believed: NDArray[np.bool_]
     limits: Array
-    evaluable: Evaluable | None = None
+    evaluable: Chance | None = None
 
     @classmethod
-    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Evaluable | None = None) -> NoisyEI:
+    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Chance | None = None) -> NoisyEI:
         """With beliefs taken from the model's means."""
         mean, _ = model.mean_variance(points)
         believed = np.asarray((mean[:, 1:] <= limits).all(axis=1))

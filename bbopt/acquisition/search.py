@@ -106,6 +106,31 @@ def maximise(
     return allowed[keep], scores[order][keep]
 
 
+def refine(
+    score: Score,
+    domain: Domain,
+    rows: Array,
+    taken: Callable[[Array], NDArray[np.bool_]],
+    judged: int = 64,
+    starts: int = 4,
+    iterations: int = 6,
+) -> tuple[Array, Array]:
+    """Candidates (k, d), best first, and their scores (k,), from rows (n, d) that a cheaper score put in order.
+
+    The first `judged` rows get this score; the best of them climb on it.
+    """
+    rows = rows[:judged]
+    if not len(rows):
+        return rows, np.zeros(0)
+    values = score.value(rows)
+    climbed, found = _improve(score, domain, _best_apart(rows, values, starts), iterations)
+    everything, scores = np.concatenate([climbed, rows]), np.concatenate([found, values])
+    order = np.argsort(-scores, kind="stable")
+    order = order[np.isfinite(scores[order])]
+    keep = ~taken(everything[order]) & domain.contains(everything[order])
+    return everything[order][keep], scores[order][keep]
+
+
 def enumerate_best(
     score: Score, points: Array, taken: Callable[[Array], NDArray[np.bool_]], block: int = 2048
 ) -> tuple[Array, Array]:

@@ -17,26 +17,25 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
+from bbopt.acquisition.constrained import ConstrainedLogEI
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
-from bbopt.acquisition.finish import corner_candidates
+from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.noisy_ei import NoisyEI
 from bbopt.acquisition.search import Score, enumerate_best, maximise
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.failures import chance_to_work, rows_away
 from bbopt.strategies.gp_domain import design_rows, domain_of, finite_points
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.merit import by_merit, taken
 from bbopt.task import Task
-from surrogates.region import fit_region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
 NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
 DRAWS = 32
-CAUTION = 0.35  # standard deviations per failure
-MOST_CAUTION = 3.0
 CENTRES = 3  # good points around which candidates are sought
 CANDIDATES = 5  # of an ask that the next one tries again
 
@@ -47,16 +46,19 @@ class GP:
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
     of `budget`. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei",
-    or "frazier" for the decision-theoretic expected improvement under noise (`bbopt.acquisition.noisy_ei`).
+    or "frazier" for the decision-theoretic expected improvement under noise (`bbopt.acquisition.noisy_ei`). failures: which
+    model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
+    network as a classifier) or "tabpfn" (where its weights are on this machine).
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance')
     """
 
     initial: int | None = None
     budget: int | None = None
     kernel: Literal["rbf", "matern52"] = "rbf"
     acquisition: Literal["logei", "frazier"] = "logei"
+    failures: Literal["distance", "pfn", "tabpfn"] = "distance"
 
     handles: ClassVar[frozenset[str]] = frozenset(
         {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
@@ -69,6 +71,8 @@ class GP:
             raise UsageError(f"GP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
         if self.acquisition not in ("logei", "frazier"):
             raise UsageError(f"GP: expected acquisition 'logei' or 'frazier', got {self.acquisition!r}")
+        if self.failures not in ("distance", "pfn", "tabpfn"):
+            raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
         for name in ("initial", "budget"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -108,7 +112,7 @@ class GP:
         with np.errstate(all="ignore"):
             model = build(task, state, state.warm(()), self.kernel)
             values = np.where(model.noisy, model.gp.mean_variance(state.X)[0], model.gp.Z)
-        return np.array(state.X[_by_merit(values, _holds(model, state, values))[0]])
+        return np.array(state.X[by_merit(values, _holds(model, state, values))[0]])
 
     def _spread(self, task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
         if not n:
@@ -125,28 +129,12 @@ class GP:
         if not len(state.X):
             if not len(state.failed):
                 return self._spread(task, request, key, n, offset), {}
-            return self._away(task, state, request, key, n, pending), {}
+            return rows_away(task, state, request, key, n, pending), {}
         try:
             return self._search(task, state, warm, request, key, n, pending)
         except (ArithmeticError, np.linalg.LinAlgError) as trouble:
             note = f"the model failed ({trouble}); space-filling points instead"
             return self._spread(task, request, key, n, offset), {"note": note}
-
-    def _away(self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array) -> Array:
-        """While every answer was a failure: random rows that are likely to work and far from each other."""
-        domain, rng = domain_of(task, request.held), key.rng("away")
-        from bbopt.strategies.gp_model import inputs_of
-
-        region = Evaluable(fit_region(inputs_of(task), state.X, state.failed).predictor)
-        rows = domain.sample(max(256, 4 * n), rng)
-        known = np.concatenate([state.failed, pending])
-        chosen = []
-        for _ in range(n):
-            distance = np.sqrt(((rows[:, None, :] - known[None]) ** 2).sum(axis=2)).min(axis=1)
-            merit = region.log_chance(rows, False)[0] + np.log(np.maximum(distance, 1e-300))
-            chosen.append(rows[int(merit.argmax())])
-            known = np.concatenate([known, chosen[-1][None]])
-        return np.array(chosen)
 
     def _search(
         self, task: Task, state: GPState, warm: Mapping[str, Any], request: Request, key: Key, n: int, pending: Array
@@ -161,14 +149,14 @@ class GP:
             told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
             if points is not None:
                 avoid = told if task.noisy else np.concatenate([told, pending])
-                found, _ = enumerate_best(score, points, partial(_taken, groups=((avoid, 0.0),)))
+                found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
             else:
                 extra = tried
                 if isinstance(score, ConstrainedLogEI) and not task.where:
-                    corners = corner_candidates(score.predictor, score.limits, centres[:2], domain)
+                    corners = corner_candidates(belief_of(score.predictor), score.limits, centres[:2], domain)
                     extra = np.concatenate([tried, corners])
-                taken = partial(_taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-                found, _ = maximise(score, domain, rng, centres, extra, taken)
+                away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+                found, _ = maximise(score, domain, rng, centres, extra, away)
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
@@ -183,9 +171,9 @@ class GP:
         """The acquisition, and the (k, D) points around which to search."""
         gp, held = model.gp, request.held
         n, limits = len(state.X), np.zeros(task.c)
-        region = None if model.region is None else Evaluable(model.region.predictor, _caution(state))
+        region = None if model.region is None else chance_to_work(self.failures, task, state, model.region)
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
-        order = _by_merit(values, _holds(model, state, values))
+        order = by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)
         if self.acquisition == "frazier" and model.noisy.any():
             return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
@@ -207,33 +195,7 @@ class GP:
         return ConstrainedLogEI(base, best, limits, region), centres
 
 
-def _caution(state: GPState) -> float:
-    """How sure of a point, in standard deviations, the model of the failing region must be.
-
-    Each failure asks for more and each success for less, in a ratio that settles at one failure in eleven answers.
-    """
-    floor = 0.0
-    for failed in state.outcomes:
-        floor = min(max(floor + (CAUTION if failed else -CAUTION / 10.0), 0.0), MOST_CAUTION)
-    return floor
-
-
 def _holds(model: Model, state: GPState, values: Array) -> Array:
     """(n,) whether the told rows satisfy every constraint: by their values where exact, by the model where noisy."""
     ok = np.where(model.noisy[1:], values[:, 1:] <= 0.0, state.values[:, 1:] <= 0.0)
     return np.asarray(ok.all(axis=1))
-
-
-def _by_merit(values: Array, holds: Array) -> Array:
-    """Row numbers from best to worst: feasible ones by the objective, then the others by the sum of violations."""
-    violation = np.maximum(values[:, 1:], 0.0).sum(axis=1)
-    return np.lexsort((np.where(holds, values[:, 0], violation), ~holds))
-
-
-def _taken(X: Array, groups: tuple[tuple[Array, float], ...]) -> Array:
-    """(q,) whether a row lies within a group's distance (in its widest column) of a row of that group."""
-    near: Array = np.zeros(len(X), bool)
-    for rows, distance in groups:
-        for row in rows:
-            near |= np.abs(X - row).max(axis=1) <= distance
-    return near

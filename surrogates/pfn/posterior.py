@@ -70,7 +70,9 @@ class PFNPosterior:
     def log_probability_below(self, X: Array, limits: Array) -> Array:
         """(q, m) log P(f_j <= limits_j)."""
         limit = self._limit(limits)
-        return np.concatenate([part.log_below(limit.expand(part.mean.shape[:-1])).T.numpy() for part in self._passes(X)])
+        return np.concatenate(
+            [part.log_below(limit.expand(part.mean.shape[:-1])).T.numpy() for part in self._passes(X)]
+        )
 
     def log_expected_improvement(self, X: Array, best: Array) -> Array:
         """(q, m) log E max(best_j - f_j, 0). Beyond 4 standard deviations from the targets' mean improvements are compressed."""
@@ -130,7 +132,9 @@ class PFNPosterior:
     def _pieces(self, X: Array) -> list[Tensor]:
         """(m, q', p) features of the points, in pieces."""
         features = torch.from_numpy(np.array(self.inputs.features(checked_rows(self.inputs, X))))
-        return list(features.expand(self.outputs, *features.shape).split(max(1, POINTS_AT_ONCE // self.outputs), 1))
+        return list(
+            torch.split(features.expand(self.outputs, *features.shape), max(1, POINTS_AT_ONCE // self.outputs), 1)
+        )
 
     def _passes(self, X: Array) -> list[Mixture]:
         with torch.no_grad():

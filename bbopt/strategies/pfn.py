@@ -1,0 +1,248 @@
+"""Bayesian optimisation with a prior-data fitted network: no fitting, one pass for the objective and all constraints.
+
+The network (`surrogates.pfn`) reads the told rows and predicts all outputs at once; candidates are screened by its kernel
+regressions, then by the network, and the best are refined along gradients through it. Rules for choosing, by the names of
+Yu, Picard, Ahmed 2024 (arXiv 2404.04495): `cei` and `cei+` (`bbopt.acquisition.mixture_ei`) and `penalty`, expected
+improvement of f + rho sum max(0, g)^2 with rho growing while the search stalls. Differences from the paper: the incumbent
+is the best feasible value, everything is in logarithms, outputs are warped by evidence and not by Yeo-Johnson, candidates
+are refined; `search="random"` is the paper's search, the best of 1000 uniform points.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from bbopt.errors import MissingPackage, UsageError
+from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.merit import by_merit, taken
+from bbopt.task import Task
+
+if TYPE_CHECKING:
+    from bbopt.acquisition.domain import Domain
+    from bbopt.acquisition.mixture_ei import MixtureEI
+    from bbopt.strategies.pfn_model import PFNModel
+
+Array = np.ndarray[Any, np.dtype[Any]]
+NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
+NEAR_PENDING = 2e-3
+CENTRES = 3
+RANDOM_CANDIDATES = 1000
+STALLS, GROWTH = 5, 1.5  # of the penalty
+
+
+@dataclass(frozen=True)
+class PFN:
+    """Prior-data fitted network with constrained log expected improvement.
+
+    initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
+    of `budget`. budget: evaluations planned, used for nothing else. acquisition: "cei", "cei+" or "penalty". search:
+    "refined" or "random". batch: what pending points are taken to answer, "mean" of the belief or a "sample" of it.
+    failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other
+    kind), "pfn" (this network as a classifier) or "tabpfn" (where its weights are on this machine).
+
+    >>> PFN(acquisition="cei+").search
+    'refined'
+    """
+
+    initial: int | None = None
+    budget: int | None = None
+    acquisition: Literal["cei", "cei+", "penalty"] = "cei"
+    search: Literal["refined", "random"] = "refined"
+    batch: Literal["mean", "sample"] = "mean"
+    failures: Literal["distance", "pfn", "tabpfn"] = "distance"
+
+    handles: ClassVar[frozenset[str]] = frozenset(
+        {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
+    )
+    learns: ClassVar[Literal["rows", "queries"]] = "rows"
+    instant: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        choices = {
+            "acquisition": ("cei", "cei+", "penalty"), "search": ("refined", "random"), "batch": ("mean", "sample"),
+            "failures": ("distance", "pfn", "tabpfn"),
+        }  # fmt: skip
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"PFN: expected {name} of {', '.join(known)}; got {getattr(self, name)!r}")
+        for name in ("initial", "budget"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise UsageError(f"PFN: expected {name} as a whole number of at least 1, or None; got {value!r}")
+
+    def init(self, task: Task, key: Key) -> GPState:
+        return GPState.empty(task)
+
+    def design_size(self, task: Task) -> int:
+        """Rows of the space-filling design."""
+        if self.initial is not None:
+            return self.initial
+        size = min(max(2 * (task.space.dimension + 1), 5), 50)
+        return size if self.budget is None else max(1, min(size, self.budget // 4))
+
+    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
+        with np.errstate(all="ignore"):
+            spread = min(max(self.design_size(task) - request.number, 0), request.n)
+            rows, memo = [_spread(task, request, key, spread)], {"design": spread}
+            if spread < request.n:
+                more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
+                rows.append(more)
+        return Query(np.concatenate(rows), memo)
+
+    def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
+        return state.after(query, answer)
+
+    def recommend(self, task: Task, state: GPState) -> Array | None:
+        """The told row with the best predicted mean among those believed feasible; the least violating one if none is."""
+        if not len(state.X):
+            return None
+        with np.errstate(all="ignore"), _one_thread():
+            model = self._model(task, state)
+            order, _ = _order(task, state, model)
+        return np.array(state.X[order[0]])
+
+    def _modelled(
+        self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        if not len(state.X):
+            if not len(state.failed):
+                return _spread(task, request, key, n, len(before)), {}
+            from bbopt.strategies.failures import rows_away
+
+            return rows_away(task, state, request, key, n, np.concatenate([request.pending, before])), {}
+        with _one_thread():
+            return self._search(task, state, request, key, n, np.concatenate([request.pending, before]))
+
+    def _model(self, task: Task, state: GPState) -> PFNModel:
+        from bbopt.strategies.pfn_model import build
+
+        values = state.values
+        if self.acquisition == "penalty":
+            excess = np.maximum(values[:, 1:], 0.0)
+            with np.errstate(over="ignore"):
+                values = values[:, :1] + _rho(values) * (excess**2).sum(axis=1, keepdims=True)
+            values = np.minimum(values, 1e300)
+        return build(task, values, state, by_merit(state.values, _satisfied(state.values)))
+
+    def _search(
+        self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
+    ) -> tuple[Array, dict[str, Any]]:
+        from bbopt.acquisition.finish import corner_candidates
+        from bbopt.acquisition.search import Effort, enumerate_best, maximise, refine
+        from bbopt.strategies.gp_domain import domain_of, finite_points
+        from bbopt.strategies.pfn_model import belief_at
+
+        model = self._model(task, state)
+        domain, points = domain_of(task, request.held), finite_points(task, request.held)
+        told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
+        order, _ = _order(task, state, model)
+        rows: list[Array] = []
+        posterior, answered = model.posterior, 0
+        for i in range(n):
+            rng = key.rng(f"search {i}")
+            new = pending[answered:]
+            if len(new):
+                guess = posterior.sample(new, 1, rng)[0] if self.batch == "sample" else posterior.mean_variance(new)[0]
+                posterior, answered = posterior.given(new, guess), len(pending)
+            centres = domain.settle(state.X[order[:CENTRES]], rng)
+            score = self._score(task, state, model, posterior, request, domain, rng)
+            away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+            if points is not None:
+                avoid = told if task.noisy else np.concatenate([told, pending])
+                found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
+            elif self.search == "random":
+                found, _ = enumerate_best(score, domain.sample(RANDOM_CANDIDATES, rng), away)
+            else:
+                extra = centres[:0]
+                if not task.where:
+                    at = partial(belief_at, posterior)
+                    extra = corner_candidates(at, score.limits.numpy(), centres[:1], domain, (0.0, 1.0), evaluations=15)
+                rough, _ = maximise(score.rough(), domain, rng, centres, extra, away, Effort(512, 12, 4, 15))
+                found, _ = refine(score, domain, np.concatenate([extra, rough]), away)
+            if not len(found):
+                found = domain.sample(1, rng)
+            rows.append(found[0])
+            pending = np.concatenate([pending, found[:1]])
+        memo: dict[str, Any] = {"warps": list(model.names), "rows": len(model.rows)}
+        return np.array(rows), memo | ({"note": model.note} if model.note else {})
+
+    def _score(
+        self, task: Task, state: GPState, model: PFNModel, posterior: Any, request: Request, domain: Domain,
+        rng: np.random.Generator,
+    ) -> MixtureEI:  # fmt: skip
+        import torch
+
+        from bbopt.acquisition.mixture_ei import MixtureEI
+        from bbopt.strategies.failures import chance_to_work
+
+        outputs = posterior.outputs
+        zero = torch.from_numpy(posterior.standardised(np.zeros((1, outputs)))[0])
+        order, holds = _order(task, state, model)
+        best: float | None = None
+        if request.held:  # the best believed under these values, not the best of all
+            here = domain.settle(state.X[order[:100]], rng)
+            mean = posterior.mean_variance(here)[0]
+            fits = (posterior.log_probability_below(here, np.zeros(outputs))[:, 1:] >= np.log(0.5)).all(axis=1)
+            if fits.any():
+                best = float(posterior.standardised(mean)[fits, 0].min())
+        elif holds.any() or outputs == 1:
+            values = model.values if not task.noisy else _believed(model, state)
+            top = values[order[0]]
+            best = float(posterior.standardised(top[None])[0, 0])
+        evaluable = chance_to_work(self.failures, task, state) if len(state.failed) else None
+        rule: Literal["cei", "cei+"] = "cei+" if self.acquisition == "cei+" else "cei"
+        return MixtureEI(posterior, best, zero[1:], rule, evaluable)
+
+
+def _one_thread() -> AbstractContextManager[None]:
+    """One torch thread for a while; here torch is imported first."""
+    try:
+        from surrogates.pfn.threads import one_thread
+    except ImportError as missing:
+        raise MissingPackage(
+            f"the strategy pfn needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'"
+        ) from missing
+    return one_thread()
+
+
+def _believed(model: PFNModel, state: GPState) -> Array:
+    """(n, m) told values in warped units, or where outputs are noisy the means believed at the told rows."""
+    return model.posterior.mean_variance(state.X)[0]
+
+
+def _order(task: Task, state: GPState, model: PFNModel) -> tuple[Array, Array]:
+    """Row numbers from best to worst, and (n,) which rows hold all constraints (by their values, or as believed)."""
+    values = _believed(model, state) if task.noisy else model.values
+    if values.shape[1] == 1:
+        holds: Array = np.ones(len(values), bool)
+    else:
+        holds = _satisfied(values if task.noisy else state.values)
+    return by_merit(values, holds), holds
+
+
+def _satisfied(values: Array) -> Array:
+    """(n,) whether all constraints hold by their values."""
+    return np.asarray((values[:, 1:] <= 0.0).all(axis=1))
+
+
+def _rho(values: Array) -> float:
+    """The penalty's weight after n answers: 1, times 1.5 at every fifth answer that did not improve the best."""
+    holds = _satisfied(values)
+    best = np.minimum.accumulate(np.where(holds, values[:, 0], np.inf))
+    stalled = int((~(best[1:] < best[:-1])).sum())
+    return float(min(GROWTH ** (stalled // STALLS), 1e30))
+
+
+def _spread(task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
+    if not n:
+        return np.zeros((0, task.space.dimension))
+    from bbopt.strategies.gp_domain import design_rows
+
+    design = Key(key.seed, -1).rng("design")
+    return design_rows(task, design, request.number + offset, n, request.held, key.rng("spread"))

@@ -1,0 +1,89 @@
+"""From told rows to the network's belief: warps of the outputs, rows that fit into a context, standardised thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bbopt.acquisition.finish import Belief
+from bbopt.strategies.gp_state import GPState
+from bbopt.task import Task
+from surrogates.columns import Inputs
+from surrogates.pfn.posterior import TRAINED_COLUMNS, TRAINED_ROWS, PFNPosterior, fit_pfn
+from surrogates.pfn.warp_choice import choose_warps
+from surrogates.warps import Warp, constraint_warps, objective_warps
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class PFNModel:
+    """Belief about the objective (output 0) and the constraints in warped values, where a constraint holds at or below 0.
+
+    rows: (k,) numbers of the told rows that it was shown; values: (n, 1 + c) warped values of all told rows; note: what
+    lies outside the network's training, in words, or empty.
+    """
+
+    posterior: PFNPosterior
+    rows: Array
+    values: Array
+    names: tuple[str, ...]
+    note: str
+
+
+def build(task: Task, values: Array, state: GPState, order: Array) -> PFNModel:
+    """The belief after all told rows (at least one). values: (n, m) raw outputs; order: row numbers from best to worst."""
+    columns = task.space.columns
+    inputs = Inputs(columns.kind, columns.levels, columns.group)
+    shown = context_rows(inputs.features(state.X), order, TRAINED_ROWS)
+    X = state.X[shown]
+    noisy = [kind is not None for kind in task.noises[: values.shape[1]]]
+    maps: list[dict[str, Warp]] = []
+    for j, is_noisy in enumerate(noisy):
+        found = objective_warps(values[shown, j]) if j == 0 else constraint_warps(values[shown, j])
+        maps.append({"linear": found["linear"]} if is_noisy else found)
+    names = choose_warps(inputs, X, values[shown], maps)
+    warped = np.column_stack([maps[j][name].forward(values[:, j]) for j, name in enumerate(names)])
+    notes = []
+    if len(shown) < len(values):
+        notes.append(
+            f"{len(values)} told rows are more than the network was trained for; it is shown {len(shown)} of them"
+        )
+    if (wide := inputs.features(X).shape[1]) > TRAINED_COLUMNS:
+        notes.append(f"{wide} columns are more than the {TRAINED_COLUMNS} that the network was trained for")
+    return PFNModel(fit_pfn(inputs, X, warped[shown]), shown, warped, tuple(names), "; ".join(notes))
+
+
+def context_rows(features: Array, order: Array, limit: int) -> Array:
+    """Numbers of at most `limit` rows: the best half, then those farthest from all chosen so far.
+
+    >>> context_rows(np.array([[0.0], [0.1], [0.2], [1.0]]), np.array([0, 1, 2, 3]), 2).tolist()
+    [0, 3]
+    """
+    if len(features) <= limit:
+        return np.arange(len(features))
+    chosen = [int(i) for i in order[: max(limit // 2, 1)]]
+    distance = np.min([((features - features[i]) ** 2).sum(axis=1) for i in chosen], axis=0)
+    while len(chosen) < limit:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((features - features[chosen[-1]]) ** 2).sum(axis=1))
+    return np.sort(chosen)
+
+
+def belief_at(posterior: PFNPosterior, x: Array) -> Belief:
+    """What the best kernel regression of each output says of a point (d,): smooth, and exact where rows are close."""
+    inputs = posterior.inputs
+    features = torch.from_numpy(np.array(inputs.features(x[None])))
+    leaf = features.expand(posterior.outputs, *features.shape).clone().requires_grad_(True)
+    mean, sd = posterior.anchors.first().predict(leaf)
+    slopes = []
+    for part in (mean, sd):
+        (slope,) = torch.autograd.grad(part.sum(), leaf, retain_graph=True)
+        full = np.zeros((posterior.outputs, inputs.dimension))
+        numbers = [j for j, kind in enumerate(inputs.kind) if kind != "category"]
+        full[:, numbers] = np.nan_to_num(slope[:, 0].numpy()[:, np.flatnonzero(np.isin(inputs.owner, numbers))])
+        slopes.append(full)
+    return Belief(mean.detach().numpy()[:, 0, 0], sd.detach().numpy()[:, 0, 0], slopes[0], slopes[1])
