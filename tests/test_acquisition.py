@@ -17,7 +17,7 @@ from bbopt.acquisition.ascent import climb
 from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
-from bbopt.acquisition.finish import corner_candidates
+from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.logei import log_expected_improvement, log_h, log_probability_below
 from bbopt.acquisition.noisy_ei import NoisyEI, expected_maximum
 from bbopt.acquisition.search import enumerate_best, maximise
@@ -340,5 +340,5 @@ def test_corner_candidates_solve_the_constrained_problem_of_the_model() -> None:
     X = Domain.box(2).sample(32, np.random.default_rng(0))
     Z = np.column_stack([-X.sum(axis=1), X[:, 0] - 0.6, X[:, 1] - 0.3])
     gp = fit_gp(Inputs.continuous(2), X, Z, [Prior.noiseless(2)] * 3)
-    found = corner_candidates(gp.predictor, np.zeros(2), np.array([[0.1, 0.1]]), Domain.box(2))
+    found = corner_candidates(belief_of(gp.predictor), np.zeros(2), np.array([[0.1, 0.1]]), Domain.box(2))
     assert len(found) == 3 and found[0] == pytest.approx([0.6, 0.3], abs=1e-3)
