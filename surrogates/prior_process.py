@@ -54,7 +54,7 @@ class Process:
     @classmethod
     def draw(cls, prior: Prior, B: int, d: int, draw: Draw) -> Process:
         """Hyperparameters from the prior."""
-        edges = torch.tensor(prior.kernels, dtype=DTYPE).cumsum(0).to(draw.device)
+        edges = torch.tensor(prior.kernels, dtype=DTYPE, device=draw.device).cumsum(0)
         kernel = torch.searchsorted(edges, draw.uniform(B).clamp_max(float(edges[-1]) - 1e-9), right=True)
         location, spread = prior.lengthscale
         log_ell = math.log(location) + 0.5 * math.log(d) + spread * draw.normal(B, d)
