@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,22 @@ class Moments:
     points: Array  # (q, p) features
     slope: Array  # (m, q, N) the g of surrogates.kernels
     half: Array  # (m, N, q) inverse factor times correlation
+
+
+class Beliefs(Protocol):
+    """Means and variances of m outputs with gradients by formula: Gaussian processes, or what stands in for them."""
+
+    def forward(self, X: Array, /) -> Moments:
+        """Moments at (q, d) points."""
+        ...
+
+    def backward(self, moments: Moments, by_mean: Array, by_variance: Array, /) -> Array:
+        """(q, d) gradient of a function whose derivatives in means (m, q, S) and variances (m, q) are given."""
+        ...
+
+    def slopes(self, moments: Moments, /) -> tuple[Array, Array]:
+        """(m, q, d) gradients of every output's mean and variance."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,28 @@ ones and pending ones. Every EI_s is that of the model given draw s, against the
 equation 8). With exact values and nothing pending there is one draw, the data, and this is log EI times the
 probability of feasibility (Gardner et al., ICML 2014) to the last bit. A draw in which no point is feasible counts
 only the probability of feasibility, in units of improvement that any feasible point would bring.
+
+The rule "cei+" of Yu, Picard, Ahmed 2024 (arXiv 2404.04495) has min(1, 2 P_s(g_c(x) <= limit_c)) in place of each
+probability: a constraint that holds rather than not is taken to hold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.acquisition.logei import log_expected_improvement, log_probability_below
-from surrogates.predictor import Predictor
+from surrogates.predictor import Beliefs
 
 Array = NDArray[np.float64]
 PENALTY = 1e4
 EDGE_SD = 1e-3  # blur of the edge of a failing region, in units of the region model's values
 SMALLEST_SD = 1e-7  # of any output, in units of its standardised values
+Rule = Literal["cei", "cei+"]
+LOG_2 = float(np.log(2.0))
 
 
 class Chance(Protocol):
@@ -42,14 +47,16 @@ class ConstrainedLogEI:
     predictor: output 0 is the objective (minimised), the rest are constraints; S vectors of base values each.
     best: (S,) lowest objective value among the feasible base points of each draw, NaN where there is none.
     limits: (c,) a constraint holds at or below its limit. reward: log improvement credited where best is NaN.
+    rule: "cei", or "cei+" with each probability doubled and at most 1.
     evaluable: where points can be evaluated at all, or None if that is everywhere.
     """
 
-    predictor: Predictor
+    predictor: Beliefs
     best: Array
     limits: Array
     evaluable: Chance | None = None
     reward: float = 0.0
+    rule: Rule = "cei"
 
     def value(self, X: Array) -> Array:
         """(q,) scores of (q, d) points."""
@@ -72,6 +79,10 @@ class ConstrainedLogEI:
             scores[:, seen], by_mean[0][:, seen], by_sd[0][:, seen] = gain
         if len(self.limits):
             value, d_mean, d_sd = log_probability_below(mean[1:], sd[1:], self.limits[:, None, None])
+            if self.rule == "cei+":
+                likely = value >= -LOG_2
+                value = np.where(likely, 0.0, value + LOG_2)
+                d_mean, d_sd = np.where(likely, 0.0, d_mean), np.where(likely, 0.0, d_sd)
             scores += value.sum(axis=0)
             by_mean[1:], by_sd[1:] = d_mean, d_sd
         top = scores.max(axis=1, keepdims=True)
@@ -103,7 +114,7 @@ class Evaluable:
     and a factor alone would send every point there.
     """
 
-    model: Predictor
+    model: Beliefs
     floor: float = 0.0
 
     def log_chance(self, X: Array, with_gradient: bool) -> tuple[Array, Array]:

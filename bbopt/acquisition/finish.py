@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bbopt.acquisition.domain import Domain
-from surrogates.predictor import Predictor
+from surrogates.predictor import Beliefs
 
 Array = NDArray[np.float64]
 PENALTY = 1e3  # of a violation against the objective, both in standard deviations, for keeping the best point
@@ -33,7 +33,7 @@ class Belief(NamedTuple):
     sd_slope: Array
 
 
-def belief_of(predictor: Predictor) -> Callable[[Array], Belief]:
+def belief_of(predictor: Beliefs) -> Callable[[Array], Belief]:
     """What Gaussian processes say of a point (d,); means are averaged over the vectors of base values."""
 
     def at(x: Array) -> Belief:

@@ -10,17 +10,18 @@ are refined; `search="random"` is the paper's search, the best of 1000 uniform p
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.errors import MissingPackage, UsageError
+from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.merit import by_merit, taken
+from bbopt.strategies.penalty import penalised
+from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ NEAR = 1e-7  # encoded distance, in the widest column, below which a point count
 NEAR_PENDING = 2e-3
 CENTRES = 3
 RANDOM_CANDIDATES = 1000
-STALLS, GROWTH = 5, 1.5  # of the penalty
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class PFN:
         """The told row with the best predicted mean among those believed feasible; the least violating one if none is."""
         if not len(state.X):
             return None
-        with np.errstate(all="ignore"), _one_thread():
+        with np.errstate(all="ignore"), one_torch_thread("the strategy pfn"):
             model = self._model(task, state)
             order, _ = _order(task, state, model)
         return np.array(state.X[order[0]])
@@ -116,7 +116,7 @@ class PFN:
             from bbopt.strategies.failures import rows_away
 
             return rows_away(task, state, request, key, n, np.concatenate([request.pending, before])), {}
-        with _one_thread():
+        with one_torch_thread("the strategy pfn"):
             return self._search(task, state, request, key, n, np.concatenate([request.pending, before]))
 
     def _model(self, task: Task, state: GPState) -> PFNModel:
@@ -124,19 +124,17 @@ class PFN:
 
         values = state.values
         if self.acquisition == "penalty":
-            excess = np.maximum(values[:, 1:], 0.0)
-            with np.errstate(over="ignore"):
-                values = values[:, :1] + _rho(values) * (excess**2).sum(axis=1, keepdims=True)
-            values = np.minimum(values, 1e300)
+            values = penalised(values)
         return build(task, values, state, by_merit(state.values, _satisfied(state.values)))
 
     def _search(
         self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
     ) -> tuple[Array, dict[str, Any]]:
-        from bbopt.acquisition.finish import corner_candidates
-        from bbopt.acquisition.search import Effort, enumerate_best, maximise, refine
+        from bbopt.acquisition.constrained import ConstrainedLogEI
+        from bbopt.acquisition.finish import belief_of, corner_candidates
+        from bbopt.acquisition.search import enumerate_best, maximise, refine
         from bbopt.strategies.gp_domain import domain_of, finite_points
-        from bbopt.strategies.pfn_model import belief_at
+        from surrogates.pfn.kernel_belief import KernelBelief
 
         model = self._model(task, state)
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
@@ -159,12 +157,14 @@ class PFN:
             elif self.search == "random":
                 found, _ = enumerate_best(score, domain.sample(RANDOM_CANDIDATES, rng), away)
             else:
+                belief = KernelBelief.of(posterior.inputs, posterior.anchors)
+                limits, best = score.limits.numpy(), np.nan if score.best is None else score.best
+                rough = ConstrainedLogEI(belief, np.array([best]), limits, score.evaluable)
                 extra = centres[:0]
                 if not task.where:
-                    at = partial(belief_at, posterior)
-                    extra = corner_candidates(at, score.limits.numpy(), centres[:1], domain, (0.0, 1.0), evaluations=15)
-                rough, _ = maximise(score.rough(), domain, rng, centres, extra, away, Effort(512, 12, 4, 15))
-                found, _ = refine(score, domain, np.concatenate([extra, rough]), away)
+                    extra = corner_candidates(belief_of(belief), limits, centres[:2], domain)
+                first, _ = maximise(rough, domain, rng, centres, extra, away)
+                found, _ = refine(score, domain, np.concatenate([extra, first]), away)
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
@@ -200,17 +200,6 @@ class PFN:
         return MixtureEI(posterior, best, zero[1:], rule, evaluable)
 
 
-def _one_thread() -> AbstractContextManager[None]:
-    """One torch thread for a while; here torch is imported first."""
-    try:
-        from surrogates.pfn.threads import one_thread
-    except ImportError as missing:
-        raise MissingPackage(
-            f"the strategy pfn needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'"
-        ) from missing
-    return one_thread()
-
-
 def _believed(model: PFNModel, state: GPState) -> Array:
     """(n, m) told values in warped units, or where outputs are noisy the means believed at the told rows."""
     return model.posterior.mean_variance(state.X)[0]
@@ -229,14 +218,6 @@ def _order(task: Task, state: GPState, model: PFNModel) -> tuple[Array, Array]:
 def _satisfied(values: Array) -> Array:
     """(n,) whether all constraints hold by their values."""
     return np.asarray((values[:, 1:] <= 0.0).all(axis=1))
-
-
-def _rho(values: Array) -> float:
-    """The penalty's weight after n answers: 1, times 1.5 at every fifth answer that did not improve the best."""
-    holds = _satisfied(values)
-    best = np.minimum.accumulate(np.where(holds, values[:, 0], np.inf))
-    stalled = int((~(best[1:] < best[:-1])).sum())
-    return float(min(GROWTH ** (stalled // STALLS), 1e30))
 
 
 def _spread(task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from bbopt.acquisition.finish import Belief
 from bbopt.strategies.gp_state import GPState
 from bbopt.task import Task
 from surrogates.columns import Inputs
@@ -71,19 +69,3 @@ def context_rows(features: Array, order: Array, limit: int) -> Array:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((features - features[chosen[-1]]) ** 2).sum(axis=1))
     return np.sort(chosen)
-
-
-def belief_at(posterior: PFNPosterior, x: Array) -> Belief:
-    """What the best kernel regression of each output says of a point (d,): smooth, and exact where rows are close."""
-    inputs = posterior.inputs
-    features = torch.from_numpy(np.array(inputs.features(x[None])))
-    leaf = features.expand(posterior.outputs, *features.shape).clone().requires_grad_(True)
-    mean, sd = posterior.anchors.first().predict(leaf)
-    slopes = []
-    for part in (mean, sd):
-        (slope,) = torch.autograd.grad(part.sum(), leaf, retain_graph=True)
-        full = np.zeros((posterior.outputs, inputs.dimension))
-        numbers = [j for j, kind in enumerate(inputs.kind) if kind != "category"]
-        full[:, numbers] = np.nan_to_num(slope[:, 0].numpy()[:, np.flatnonzero(np.isin(inputs.owner, numbers))])
-        slopes.append(full)
-    return Belief(mean.detach().numpy()[:, 0, 0], sd.detach().numpy()[:, 0, 0], slopes[0], slopes[1])
