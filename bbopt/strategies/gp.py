@@ -3,21 +3,22 @@
 The method: a Gaussian process per output (BoTorch's current model, see `surrogates.map_fit`), outputs warped where the
 data ask for it (`surrogates.warps`); log expected improvement times the probability of feasibility, integrated over what
 noise and pending points leave open (`bbopt.acquisition.constrained`); while nothing feasible is known, the probability
-of feasibility alone. Candidates near the constrained optimum of the model itself give the last digits
+of feasibility alone. By the names of Yu, Picard, Ahmed 2024 (arXiv 2404.04495) that is CEI; their CEI+ and their penalty are
+options (`bbopt.acquisition.constrained`, `bbopt.strategies.penalty`). Candidates near the constrained optimum of the model itself give the last digits
 (`bbopt.acquisition.finish`). References: Frazier 2018 (arXiv 1807.02811), Gardner et al. 2014 (ICML), Letham et al. 2019
 (arXiv 1706.07094), Ament et al. 2023 (arXiv 2310.20708), Hvarfner et al. 2024 (arXiv 2402.02229).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.acquisition.constrained import ConstrainedLogEI
+from bbopt.acquisition.constrained import ConstrainedLogEI, Rule
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
@@ -30,6 +31,8 @@ from bbopt.strategies.gp_domain import design_rows, domain_of, finite_points
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.merit import by_merit, taken
+from bbopt.strategies.penalty import penalised_view
+from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -45,9 +48,10 @@ class GP:
     """Gaussian process with constrained (noisy) log expected improvement.
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
-    of `budget`. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei",
-    or "frazier" for the decision-theoretic expected improvement under noise (`bbopt.acquisition.noisy_ei`). failures: which
-    model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
+    of `budget`. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei";
+    "cei+", where a constraint that holds rather than not is taken to hold; "penalty", expected improvement of
+    f + rho sum max(0, g)^2; or "frazier" for the decision-theoretic expected improvement under noise
+    (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
     network as a classifier) or "tabpfn" (where its weights are on this machine).
 
     >>> GP(initial=20)
@@ -57,7 +61,7 @@ class GP:
     initial: int | None = None
     budget: int | None = None
     kernel: Literal["rbf", "matern52"] = "rbf"
-    acquisition: Literal["logei", "frazier"] = "logei"
+    acquisition: Literal["logei", "cei+", "penalty", "frazier"] = "logei"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
 
     handles: ClassVar[frozenset[str]] = frozenset(
@@ -69,8 +73,10 @@ class GP:
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
             raise UsageError(f"GP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
-        if self.acquisition not in ("logei", "frazier"):
-            raise UsageError(f"GP: expected acquisition 'logei' or 'frazier', got {self.acquisition!r}")
+        if self.acquisition not in ("logei", "cei+", "penalty", "frazier"):
+            raise UsageError(
+                f"GP: expected acquisition 'logei', 'cei+', 'penalty' or 'frazier', got {self.acquisition!r}"
+            )
         if self.failures not in ("distance", "pfn", "tabpfn"):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
         for name in ("initial", "budget"):
@@ -110,9 +116,17 @@ class GP:
         if not len(state.X):
             return None
         with np.errstate(all="ignore"):
-            model = build(task, state, state.warm(()), self.kernel)
-            values = np.where(model.noisy, model.gp.mean_variance(state.X)[0], model.gp.Z)
-        return np.array(state.X[by_merit(values, _holds(model, state, values))[0]])
+            seen_task, seen = self._view(task, state)
+            model = build(seen_task, seen, seen.warm(()), self.kernel)
+            values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
+            order = by_merit(values, _holds(model, seen, values))
+        if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():
+            order = order[feasible[order]]
+        return np.array(state.X[order[0]])
+
+    def _view(self, task: Task, state: GPState) -> tuple[Task, GPState]:
+        """What is modelled: the outputs as they are, or the penalised objective alone."""
+        return penalised_view(task, state) if self.acquisition == "penalty" else (task, state)
 
     def _spread(self, task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
         if not n:
@@ -124,28 +138,33 @@ class GP:
         self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
     ) -> tuple[Array, dict[str, Any]]:
         pending = np.concatenate([request.pending, before])
-        warm = state.warm(request.open)
         offset = len(before)
         if not len(state.X):
             if not len(state.failed):
                 return self._spread(task, request, key, n, offset), {}
             return rows_away(task, state, request, key, n, pending), {}
         try:
-            return self._search(task, state, warm, request, key, n, pending)
+            with one_torch_thread("GP(failures='pfn')") if self._network(state) else nullcontext():
+                return self._search(task, state, request, key, n, pending)
         except (ArithmeticError, np.linalg.LinAlgError) as trouble:
             note = f"the model failed ({trouble}); space-filling points instead"
             return self._spread(task, request, key, n, offset), {"note": note}
 
+    def _network(self, state: GPState) -> bool:
+        return self.failures == "pfn" and len(state.failed) > 0
+
     def _search(
-        self, task: Task, state: GPState, warm: Mapping[str, Any], request: Request, key: Key, n: int, pending: Array
+        self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
     ) -> tuple[Array, dict[str, Any]]:
-        model = build(task, state, warm, self.kernel)
+        seen_task, seen = self._view(task, state)
+        warm = seen.warm(request.open)
+        model = build(seen_task, seen, warm, self.kernel)
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
         rows: list[Array] = []
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         for i in range(n):
             rng = key.rng(f"search {i}")
-            score, centres = self._score(task, model, state, request, domain, pending, rng)
+            score, centres = self._score(seen_task, model, seen, request, domain, pending, rng)
             told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
             if points is not None:
                 avoid = told if task.noisy else np.concatenate([told, pending])
@@ -192,7 +211,8 @@ class GP:
         seen = np.isfinite(objective)
         worst = float(drawn[0].max())
         best = np.where(seen, objective, worst) if seen.any() else np.full(len(objective), np.nan)
-        return ConstrainedLogEI(base, best, limits, region), centres
+        rule: Rule = "cei+" if self.acquisition == "cei+" else "cei"
+        return ConstrainedLogEI(base, best, limits, region, rule=rule), centres
 
 
 def _holds(model: Model, state: GPState, values: Array) -> Array:

@@ -105,6 +105,8 @@ class PFN:
         with np.errstate(all="ignore"), one_torch_thread("the strategy pfn"):
             model = self._model(task, state)
             order, _ = _order(task, state, model)
+        if self.acquisition == "penalty" and (feasible := _satisfied(state.values)).any():
+            order = order[feasible[order]]
         return np.array(state.X[order[0]])
 
     def _modelled(
@@ -159,7 +161,7 @@ class PFN:
             else:
                 belief = KernelBelief.of(posterior.inputs, posterior.anchors)
                 limits, best = score.limits.numpy(), np.nan if score.best is None else score.best
-                rough = ConstrainedLogEI(belief, np.array([best]), limits, score.evaluable)
+                rough = ConstrainedLogEI(belief, np.array([best]), limits, score.evaluable, rule=score.rule)
                 extra = centres[:0]
                 if not task.where:
                     extra = corner_candidates(belief_of(belief), limits, centres[:2], domain)
