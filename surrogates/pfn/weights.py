@@ -1,7 +1,7 @@
 """Weights in a file: safetensors with a header that says what they are, and a checksum that is verified.
 
 The header holds JSON: the version of this format, the shape of the network, the training configuration, what the
-evaluation found, and the SHA-256 of the tensors. No pickle is ever read.
+evaluation found, the SHA-256 of the tensors, and that of the header itself. No pickle is ever read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from surrogates.pfn.network import Network, Shape
 
 VERSION = 1
 HEADER = "bbopt"
+SEAL = "header_sha256"  # of the header without it; files of the first training have none
 
 
 def save_weights(path: Path, network: Network, facts: Mapping[str, Any]) -> None:
@@ -38,7 +39,15 @@ def save_weights(path: Path, network: Network, facts: Mapping[str, Any]) -> None
     """
     tensors = {name: part.detach().cpu().half().contiguous() for name, part in network.state_dict().items()}
     header = {"version": VERSION, "shape": dataclasses.asdict(network.shape), "sha256": digest(tensors), **facts}
-    save_tensors(path, tensors, header)
+    header = json.loads(json.dumps(header))  # as it will be read
+    save_tensors(path, tensors, {**header, SEAL: _seal(header)})
+
+
+def add_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write more facts (JSON), such as what an evaluation found, into the header of a file of weights."""
+    network, header = load_weights(path)
+    taken = ("version", "shape", "sha256", SEAL)
+    save_weights(path, network, {**{name: value for name, value in header.items() if name not in taken}, **facts})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -72,6 +81,10 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     found = digest(tensors)
     if found != header.get("sha256"):
         raise ValueRefused(f"the weights at {path} are damaged: expected SHA-256 {header.get('sha256')}, got {found}; install bbopt again")  # fmt: skip
+    if SEAL in header and header[SEAL] != _seal(header):
+        raise ValueRefused(
+            f"the header of the weights at {path} is damaged: its checksum is another; install bbopt again"
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights, which are replaced at once
             network = Network(Shape(**header["shape"]))
@@ -79,6 +92,12 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as trouble:
         raise ValueRefused(f"the weights at {path} are not those that their header names ({trouble}); install bbopt again") from trouble  # fmt: skip
     return network.requires_grad_(False).eval(), header
+
+
+def _seal(header: Mapping[str, Any]) -> str:
+    """SHA-256 of a header without its own checksum."""
+    rest = {name: value for name, value in header.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
