@@ -7,13 +7,14 @@ module decides who is compared where, keeps the parts, and joins them in `result
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from surrogates.pfn.shipped import PATH
 from surrogates.pfn.weights import load_weights
 from surrogates.prior import Tasks
 
-__all__ = ["FUNCTIONS", "run_surrogates"]
+__all__ = ["CELLS", "FUNCTIONS", "run_surrogates"]
 
 Array = NDArray[np.float64]
 FORMAT = 1
+CELLS = {str(cell): cell for cell in (*PLAIN, *KNOWN, *MIXTURE, *HELD_OUT)}
 FLOOR_TASKS, PARTICLES = 10, 128
 RIVALS = {"plain": ("right",), "known": ("right",), "mixture": ("wide", "botorch")}
 FUNCTIONS = (
@@ -66,23 +68,27 @@ def run_surrogates(
     tasks: int = 64,
     with_floor: bool = False,
     cells: tuple[Cell, ...] | None = None,
-    functions: tuple[str, ...] = FUNCTIONS,
+    functions: tuple[str, ...] | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Do what is missing in the folder, write `results.json` and return what is in it.
 
     weights: a file of weights, None for the package's own. tasks: of each cell. with_floor: the Bayes floor too (the first
-    10 tasks of plain cells). cells: only these, None for all. functions: names of problems without constraints.
+    10 tasks of plain cells). cells: only these; None for all, with test functions and behaviour. functions: names of
+    problems without constraints; None for `FUNCTIONS`, or for none of them where cells are given.
     Raises ValueRefused where the weights cannot be read. Uses one thread. KeyboardInterrupt loses the part in progress.
     """
     network, header = load_weights(Path(weights) if weights is not None else PATH)
-    out = Path(folder) / "parts"
+    out = Path(folder) / f"parts-{FORMAT}"
     out.mkdir(parents=True, exist_ok=True)
-    chosen = (*PLAIN, *KNOWN, *MIXTURE, *HELD_OUT) if cells is None else cells
+    chosen = tuple(CELLS.values()) if cells is None else cells
+    functions = (FUNCTIONS if cells is None else ()) if functions is None else functions
     mark = header["sha256"][:12]
     found: dict[str, dict[str, Any]] = {}
     with _one_thread():
         every = list(_parts(chosen, network, mark, tasks, with_floor, functions))
+        if cells is None:
+            every.append(Part(f"sanity/pfn-{mark}", partial(_sanity, network)))
         groups = sorted({name.partition("/")[0] for name in (part.name for part in every)})
         waiting = [part for part in every if not _read(out, part.name, found)]
         began, total = time.monotonic(), len(waiting)
@@ -97,7 +103,7 @@ def run_surrogates(
                 data = waiting[done].work()
                 _write(out, waiting[done].name, {**data, "cpu_seconds": time.process_time() - start})
                 _read(out, waiting[done].name, found)
-    results = _join(found, chosen, mark, tasks, functions, header)
+    results: dict[str, Any] = _finite(_join(found, chosen, mark, tasks, functions, header))
     _replace(Path(folder) / "results.json", results)
     return results
 
@@ -110,7 +116,7 @@ def _parts(
         untrained = Network(network.shape).eval()
     shape = "-".join(map(str, asdict(network.shape).values()))
     for cell in cells:
-        at = f"{cell}-{tasks}"
+        at = _place(cell, tasks)
         if cell.kind == "held-out":
             yield Part(f"{at}/pfn-{mark}", partial(_calibrate, cell, network, tasks))
             continue
@@ -124,7 +130,13 @@ def _parts(
             yield Part(f"{at}/floor", partial(_floor, cell, tasks))
     for name in functions:
         yield Part(f"{name}/pfn-{mark}", partial(_on_function, name, network))
-    yield Part(f"sanity/pfn-{mark}", partial(_sanity, network))
+
+
+@cache
+def _place(cell: Cell, count: int) -> str:
+    """The folder of a cell's parts: another one where the prior gives other tasks."""
+    digest = hashlib.sha256(cell.tasks(2).told.numpy().tobytes()).hexdigest()[:8]
+    return f"{cell}-{count}-{digest}"
 
 
 @lru_cache(maxsize=1)
@@ -200,7 +212,7 @@ def _join(
     """The parts as one document."""
     rows, floors, calibration = [], [], []
     for cell in cells:
-        at = f"{cell}-{tasks}/"
+        at = _place(cell, tasks) + "/"
         parts = {name.removeprefix(at).partition("-")[0]: part for name, part in found.items() if name.startswith(at)}
         where = {"kind": cell.kind, "d": cell.d, "n": cell.n}
         if cell.kind == "held-out":
@@ -225,9 +237,9 @@ def _join(
         for n, part in found[f"{name}/pfn-{mark}"].items()
         if n.isdigit()
     ]
-    checks = {name: value for name, value in found[f"sanity/pfn-{mark}"].items() if name != "cpu_seconds"}
+    checks = {name: value for name, value in found.get(f"sanity/pfn-{mark}", {}).items() if name != "cpu_seconds"}
     about = {name: header.get(name) for name in ("sha256", "steps", "seconds", "shape", "training")}
-    return {"format": FORMAT, "weights": about, "tasks": tasks, "gaps": rows, "floor": floors, "calibration": calibration,
+    return {"format": FORMAT, "weights": about, "tasks": tasks, "means": _means(rows), "gaps": rows, "floor": floors, "calibration": calibration,
             "functions": on_functions, "sanity": checks}  # fmt: skip
 
 
@@ -239,10 +251,32 @@ def _summaries(part: dict[str, Any]) -> dict[str, Any]:
     return {**found, "quiet": asdict(Summary.of(quiet))}
 
 
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the cells of a kind, per contestant and measure: of means and of medians over tasks."""
+    found = []
+    for kind, who in dict.fromkeys((row["kind"], row["who"]) for row in rows):
+        mine = [row for row in rows if (row["kind"], row["who"]) == (kind, who)]
+        for measure in (*Gaps.__dataclass_fields__, "quiet"):
+            parts = [row[measure] for row in mine if measure in row and row[measure]["tasks"]]
+            if parts:
+                numbers = {name: float(np.mean([part[name] for part in parts])) for name in ("mean", "median")}
+                found.append({"kind": kind, "who": who, "measure": measure, "cells": len(parts), **numbers})
+    return found
+
+
 def _coverage(part: dict[str, Any]) -> dict[str, Any]:
     inside = Coverage(tuple(map(tuple, part["shares"])), part["points"])
     keys = ("mean", "error", "binomial")
     return {"coverage": {f"{level:g}": dict(zip(keys, inside.at(level), strict=True)) for level in LEVELS}}
+
+
+def _finite(value: Any) -> Any:
+    """JSON data with null for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _read(out: Path, name: str, found: dict[str, dict[str, Any]]) -> bool:

@@ -22,10 +22,15 @@ KINDS = {
     "mixture": ("told", "median", "Full mixture: median over tasks, half of the points near the lowest values"),
 }
 LOWEST = 3e-3
+TICKS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def draw_results(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write gaps.png and calibration.png to the folder, where there are such results; returns their paths."""
+    """Write gaps.png and calibration.png to the folder, where there are such results; returns their paths.
+
+    >>> draw_results({"gaps": [], "floor": [], "calibration": [], "functions": []}, Path("."))
+    []
+    """
     figures = {}
     with drawing():
         if any(row["kind"] in KINDS for row in results["gaps"]):
@@ -72,7 +77,7 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], measure: str, statistic: str,
         used.add(who)
         look, mine = chosen[who], sorted((row for row in rows if row["who"] == name), key=lambda row: int(row["n"]))
         n = [row["n"] for row in mine]
-        value = [max(row[measure][statistic], LOWEST) for row in mine]
+        value = [max(row[measure][statistic] or 0.0, LOWEST) for row in mine]
         axes.plot(
             n, value, color=look.colour, linestyle=look.linestyle, marker=look.marker, markersize=4, linewidth=1.4
         )
@@ -86,6 +91,10 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], measure: str, statistic: str,
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("told rows n")
+    bottom, top = axes.get_ylim()
+    shown = [tick for tick in TICKS if bottom <= tick <= top]
+    axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_yticks([], minor=True)
     tidy(axes)
     return used
 

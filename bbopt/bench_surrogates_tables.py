@@ -28,14 +28,18 @@ class Table(NamedTuple):
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """Everything there is to print. Tables without rows are left out."""
+    """Everything there is to print. Tables without rows are left out.
+
+    >>> tables({"gaps": [], "floor": [], "calibration": [], "functions": [], "sanity": {"order": 1e-7}})
+    [Table(title='Behaviour', headings=['check', 'value'], rows=[['order', '1e-07']])]
+    """
     found = [
         _gaps(results, "plain", "anywhere", "Gap above the true-hyperparameter GP, plain tasks, points anywhere (nats per point)"),
-        _gaps(results, "plain", "told", "The same, half of the points near the lowest told values"),
-        _gaps(results, "plain", "quiet", "The same on quiet tasks (noise below 0.055), points anywhere"),
+        _gaps(results, "plain", "told", "Plain tasks, half of the points near the lowest told values"),
+        _gaps(results, "plain", "quiet", "Quiet plain tasks (noise below 0.055), points anywhere"),
         _floor(results),
         _gaps(results, "mixture", "told", "Gap above the oracle, full mixture, half of the points near the lowest told values"),
-        _gaps(results, "mixture", "latent", "The same for noise-free values"),
+        _gaps(results, "mixture", "latent", "Full mixture, noise-free values at the same points"),
         _gaps(results, "known", "anywhere", "Gap where every lengthscale is nearly the same, which the PFN is not told; points anywhere"),
         _calibration(results),
         _functions(results),
@@ -136,11 +140,11 @@ def _text(summary: Mapping[str, Any] | None) -> str:
 
 def _number(value: float | None) -> str:
     """Three places, fewer for what is large."""
-    if value is None or value != value:
+    if value is None or value != value:  # no number, or no mean of none
         return DASH
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}"
 
 
-def _mean(values: list[float]) -> float:
-    good = [value for value in values if value == value]
+def _mean(values: list[Any]) -> float:
+    good = [value for value in values if value is not None]
     return sum(good) / len(good) if good else float("nan")

@@ -16,9 +16,12 @@ __all__ = ["bench_surrogates"]
 )
 @click.option("--tasks", default=64, show_default=True, type=click.IntRange(2), help="Tasks per cell.")
 @click.option("--floor", is_flag=True, help="The Bayes floor too, for 10 tasks of each plain cell: some minutes more.")
+@click.option("--cell", "names", multiple=True, metavar="NAME", help="Only this cell, like plain-d2-n24; repeatable.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @json_option
-def bench_surrogates(out: str, weights: str | None, tasks: int, floor: bool, quiet: bool, as_json: bool) -> None:
+def bench_surrogates(
+    out: str, weights: str | None, tasks: int, floor: bool, names: tuple[str, ...], quiet: bool, as_json: bool
+) -> None:
     """How far the network's predictions are from the exact answer, and whether its probabilities mean what they say.
 
     Gaps per cell of d columns and n rows, in nats per point above the Gaussian process with the true hyperparameters,
@@ -35,21 +38,24 @@ def bench_surrogates(out: str, weights: str | None, tasks: int, floor: bool, qui
       bbopt bench-surrogates --out surrogates
       bbopt bench-surrogates --out candidate --weights run3/weights.safetensors --floor
 
-    JSON: the content of results.json: weights, tasks, gaps (kind, d, n, who, and summaries over tasks: told, latent,
+    JSON: the content of results.json: weights, tasks, means (over the cells of a kind), gaps (kind, d, n, who, and summaries over tasks: told, latent,
     anywhere, quiet), floor (the same on its few tasks), calibration, functions, sanity.
     """
     from contextlib import nullcontext
     from pathlib import Path
 
     from bbopt.bench.progress import bar
-    from bbopt.bench_surrogates import run_surrogates
+    from bbopt.bench_surrogates import CELLS, run_surrogates
     from bbopt.bench_surrogates_figures import draw_results
     from bbopt.bench_surrogates_tables import tables
     from bbopt.report_beliefs import draw_beliefs
 
+    if unknown := [name for name in names if name not in CELLS]:
+        raise click.BadParameter(f"--cell: expected names among {', '.join(CELLS)}; got {', '.join(unknown)}")
+    cells = tuple(CELLS[name] for name in names) or None
     try:
         with nullcontext(lambda progress: None) if quiet else bar("parts") as show:
-            results = run_surrogates(out, weights, tasks, floor, show=show)
+            results = run_surrogates(out, weights, tasks, floor, cells, show=show)
     except KeyboardInterrupt:
         note("what was evaluated is safe; the same command goes on from here")
         raise

@@ -26,6 +26,7 @@ __all__ = ["draw_beliefs"]
 
 Array = NDArray[np.float64]
 LEVELS = np.array([0.05, 0.25, 0.75, 0.95])
+ONE_SD = np.array([0.1587, 0.8413])
 SIDE = 41  # points along each side of the maps
 
 
@@ -42,7 +43,12 @@ class DataSet:
     step: float | None = None
 
     def draw(self, grid: Array) -> tuple[Array, Array, Array]:
-        """The function on the grid (k,), rows (n, d) and told values (n,)."""
+        """The function on the grid (k,), rows (n, d) and told values (n,).
+
+        >>> values, X, y = LINES[0].draw(np.zeros((1, 1)))
+        >>> values.shape, X.shape, y.shape
+        ((1,), (6, 1), (6,))
+        """
         from surrogates.kernels import correlation, squared_distances
 
         rng = np.random.default_rng(self.seed)
@@ -68,7 +74,7 @@ class DataSet:
 LINES = (
     DataSet("smooth", "rbf", (0.18,), 1e-4, 6, 4),
     DataSet("noisy", "matern52", (0.25,), 0.3, 24, 2),
-    DataSet("a step", "matern52", (0.45,), 0.02, 16, 6, step=0.55),
+    DataSet("a step that the GP knows nothing of", "matern52", (0.45,), 0.02, 16, 6, step=0.55),
 )
 MAP = DataSet("two inputs", "matern52", (0.25, 0.6), 1e-3, 18, 3)
 
@@ -151,18 +157,17 @@ def _maps(network: Network) -> Figure:
     side = np.linspace(0.0, 1.0, SIDE)
     grid = np.stack([part.ravel() for part in np.meshgrid(side, side, indexing="xy")], 1)
     truth, X, y = MAP.draw(grid)
-    beliefs = []
-    for model in (_pfn(network, X, y), MAP.exact(X, y)):
-        mean, variance = (part[:, 0] for part in model.mean_variance(grid))
-        beliefs.append((mean, np.sqrt(np.maximum(variance, 0.0))))
-    (mean, sd), (gp_mean, gp_sd) = beliefs
+    pfn, gp = _pfn(network, X, y), MAP.exact(X, y)
+    mean, (gp_mean, gp_variance) = pfn.mean_variance(grid)[0][:, 0], (part[:, 0] for part in gp.mean_variance(grid))
+    low, high = pfn.quantiles(grid, ONE_SD)[:, 0].T
+    sd, gp_sd = 0.5 * (high - low), np.sqrt(np.maximum(gp_variance, 0.0))
     figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
     everything = np.concatenate([truth, gp_mean])
     values = {"vmin": float(everything.min()), "vmax": float(everything.max()), "cmap": "viridis"}
     doubts = {"vmin": 0.0, "vmax": float(gp_sd.max()) * 1.1, "cmap": "magma"}
-    titles = ("function and told rows", "mean, PFN", "mean, exact GP", "distance of the two means", "standard deviation, PFN",
-              "standard deviation, exact GP")  # fmt: skip
+    titles = ("function and told rows", "mean, PFN", "mean, exact GP", "distance of the two means", "half of the central 68 %, PFN",
+              "half of the central 68 % (one sd), exact GP")  # fmt: skip
     for place, (axes, shown) in enumerate(
         zip(panels.ravel(), (truth, mean, gp_mean, abs(mean - gp_mean), sd, gp_sd), strict=True)
     ):

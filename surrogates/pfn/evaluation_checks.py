@@ -59,7 +59,15 @@ def coverage(below: Tensor) -> Coverage:
 
 
 def told_coverage(tasks: Tasks, belief: Belief) -> Coverage:
-    """Of told values on tasks of the prior."""
+    """Of told values on tasks of the prior.
+
+    >>> from surrogates.pfn.evaluation import Cell
+    >>> from surrogates.pfn.evaluation_rivals import nothing
+    >>> cell = Cell("plain", 1, 8)
+    >>> tasks = cell.tasks(20)
+    >>> told_coverage(tasks, nothing(cell, tasks)).at(0.9)[0] > 0.5
+    True
+    """
     return coverage(belief.below(False, tasks.told))
 
 

@@ -34,12 +34,15 @@ OTHER_STARTS = ((0.4, 0.1), (3.0, 0.02))  # factors of the prior's lengthscale, 
 
 
 def nothing(cell: Cell, tasks: Tasks) -> Belief:
-    """No model: on plain tasks the standard normal that their functions come from, else mean and spread of what was told."""
-    B, q = tasks.Q.shape[:2]
-    mean, sd = tasks.y.new_zeros(B, 1), tasks.y.new_ones(B, 1)
-    if cell.kind not in PLAIN_KINDS:
-        mean, sd = tasks.y.mean(-1, keepdim=True), tasks.y.std(-1, keepdim=True)
-    return Belief.gaussian(mean.expand(B, q), sd.expand(B, q), torch.zeros((), dtype=sd.dtype))
+    """No model: the standard normal, on plain tasks of the values, which their functions come from, else of standardised ones.
+
+    >>> cell = Cell("plain", 1, 8)
+    >>> nothing(cell, cell.tasks(2)).told.sd.unique().tolist()
+    [1.0]
+    """
+    mean = tasks.y.new_zeros(tasks.Q.shape[:2])
+    belief = Belief.gaussian(mean, mean + 1.0, mean[:, :1])
+    return belief if cell.kind in PLAIN_KINDS else replace(belief, normal=Normal.of(tasks.y))
 
 
 def floor(tasks: Tasks, particles: int) -> tuple[Belief, Belief]:
@@ -69,7 +72,12 @@ def _joined(one: Mixture, other: Mixture) -> Mixture:
 
 
 def fitted(cell: Cell, tasks: Tasks, priors: Literal["right", "wide", "botorch"] = "right") -> Belief:
-    """A process with the most probable hyperparameters for each task. "right" is for plain tasks alone."""
+    """A process with the most probable hyperparameters for each task. "right" is for plain tasks alone.
+
+    >>> cell = Cell("plain", 1, 24)
+    >>> fitted(cell, cell.tasks(2)).told.mean.shape
+    torch.Size([2, 128, 1])
+    """
     prior, kernel = _prior(cell, priors)
     normal = None if priors == "right" else Normal.of(tasks.y)
     values = tasks.y if normal is None else normal.forward(tasks.y)
