@@ -74,7 +74,7 @@ class DataSet:
 LINES = (
     DataSet("smooth", "rbf", (0.18,), 1e-4, 6, 4),
     DataSet("noisy", "matern52", (0.25,), 0.3, 24, 2),
-    DataSet("a step that the GP knows nothing of", "matern52", (0.45,), 0.02, 16, 6, step=0.55),
+    DataSet("a step unknown to the GP", "matern52", (0.45,), 0.02, 16, 6, step=0.55),
 )
 MAP = DataSet("two inputs", "matern52", (0.25, 0.6), 1e-3, 18, 3)
 
@@ -165,9 +165,9 @@ def _maps(network: Network) -> Figure:
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
     everything = np.concatenate([truth, gp_mean])
     values = {"vmin": float(everything.min()), "vmax": float(everything.max()), "cmap": "viridis"}
-    doubts = {"vmin": 0.0, "vmax": float(gp_sd.max()) * 1.1, "cmap": "magma"}
+    doubts = {"vmin": 0.0, "vmax": 1.3 * float(gp_sd.max()), "cmap": "magma"}
     titles = ("function and told rows", "mean, PFN", "mean, exact GP", "distance of the two means", "half of the central 68 %, PFN",
-              "half of the central 68 % (one sd), exact GP")  # fmt: skip
+              "half of the central 68 %, exact GP")  # fmt: skip
     for place, (axes, shown) in enumerate(
         zip(panels.ravel(), (truth, mean, gp_mean, abs(mean - gp_mean), sd, gp_sd), strict=True)
     ):
