@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-overhead bench-classify bench-engineering bench-quality bench-surrogates clean
+.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-paper bench-overhead bench-classify bench-engineering bench-quality bench-surrogates clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,6 +32,9 @@ check: $(READY)  ## style and types
 bench-ask: $(READY)  ## CPU seconds per ask, beside BoTorch's own fit and optimisation in the same run
 	$(BIN)/python -m bbopt.bench_ask
 
+bench-ask-pfn: $(READY)  ## the same for pfn with up to 15 constraints, with gp beside it
+	$(BIN)/python -m bbopt.bench_ask pfn
+
 bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 	$(BIN)/python -m bbopt.bench_overhead
 
@@ -44,6 +47,13 @@ bench-surrogates: $(READY)  ## the network: gap per cell beside fitted processes
 bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full
 	$(BIN)/bbopt report $(OUT)/engineering-full
+
+PAPER := --strategy random
+PAPER += $(foreach rule,cei cei+ penalty,--strategy pfn:search=random,initial=20,acquisition=$(rule))
+PAPER += $(foreach rule,logei cei+ penalty,--strategy gp:initial=20,acquisition=$(rule))
+bench-paper: $(READY)  ## the published protocol: 20 uniform points, then 100 iterations; PFN and GP with CEI, CEI+ and penalty (resumable)
+	$(BIN)/bbopt bench engineering $(PAPER) --initial 20 --budget 120 --seeds 3 --out $(OUT)/paper
+	$(BIN)/bbopt report $(OUT)/paper
 
 bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds, from shared random points and from gp's own design (resumable)
 	$(BIN)/bbopt bench branin --strategy gp --budget 25 --seeds 20 --initial 6 --out $(OUT)/branin

@@ -6,29 +6,23 @@
 
 EI and P are closed forms of the mixture (`surrogates.pfn.mixture`), not of a Gaussian with its moments. The names are those
 of Yu, Picard, Ahmed 2024 (arXiv 2404.04495); as in Gardner et al. 2014 the incumbent is the best FEASIBLE value.
-
-`rough()` is the same score from the best kernel regression of each output alone, at a hundredth of the price: a search
-goes over many points with it and takes the best to the network.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bbopt.acquisition.constrained import Chance
+from bbopt.acquisition.constrained import LOG_2, Chance, Rule
 from surrogates.pfn.mixture import Mixture
 from surrogates.pfn.posterior import PFNPosterior
 
 Array = NDArray[np.float64]
-Rule = Literal["cei", "cei+"]
 AT_ONCE = 8192  # tokens of one pass through the network
-LOG_2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +39,6 @@ class MixtureEI:
     limits: Tensor
     rule: Rule = "cei"
     evaluable: Chance | None = None
-    network: bool = True
-
-    def rough(self) -> MixtureEI:
-        """The score without the network."""
-        return replace(self, network=False)
 
     def value(self, X: Array) -> Array:
         """(q,) scores of (q, d) points."""
@@ -74,10 +63,7 @@ class MixtureEI:
 
     def _score(self, features: Tensor) -> Tensor:
         points = features.expand(self.posterior.outputs, *features.shape)
-        if self.network:
-            return self._combine(self.posterior.mixture(points)[0])
-        mean, sd = (part.transpose(1, 2) for part in self.posterior.anchors.first().predict(points))
-        return self._combine(Mixture(torch.zeros_like(mean), mean, sd))
+        return self._combine(self.posterior.mixture(points)[0])
 
     def _combine(self, mixture: Mixture) -> Tensor:
         parts = [part[1:] for part in (mixture.log_weight, mixture.mean, mixture.sd)]
