@@ -9,6 +9,7 @@ learning rate and the end, so that all take the same steps.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -94,7 +95,7 @@ def train(training: Training, folder: Path, report: Callable[[Record], None] = l
         if interruption.asked and training.progress(run.step, run.seconds) < 1.0:
             raise KeyboardInterrupt
         if group.first:
-            averaged = Network(training.shape)
+            averaged = copy.deepcopy(run.network)
             averaged.load_state_dict(run.average)
             facts = {"training": training.to_json(), "steps": run.step, "seconds": round(run.seconds)}
             save_weights(folder / WEIGHTS, averaged, facts)
