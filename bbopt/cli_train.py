@@ -131,7 +131,7 @@ def _time(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> _time(4.2), _time(125), _time(7300)
-    ('4 s', '2 min 5 s', '2 h 2 min')
+    ('4 s', '2 min 5 s', '2 h 1 min')
     """
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
