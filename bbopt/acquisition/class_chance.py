@@ -24,16 +24,16 @@ SMALLEST = 1e-12  # probability of working that a classifier's word is taken for
 
 @dataclass(frozen=True, eq=False)
 class ClassChance:
-    """Any classifier whose largest label means "works". It gives no gradient, so climbs go by the other terms alone."""
+    """Any classifier with the labels 1, works, and 0, does not. It gives no gradient: climbs go by the other terms alone."""
 
     classes: ClassPredictive
     floor: float = 0.0
 
     def log_chance(self, X: Array, with_gradient: bool) -> tuple[Array, Array]:
         """(q,) values and zeros."""
-        if len(self.classes.classes) == 1:
-            return np.zeros(len(X)), np.zeros_like(X)
-        works = np.log(np.maximum(self.classes.probabilities(X)[:, -1], SMALLEST))
+        place = np.flatnonzero(self.classes.classes == 1)
+        probability = self.classes.probabilities(X)[:, place].sum(axis=1)  # 0 where no row worked
+        works = np.log(np.clip(probability, SMALLEST, 1.0 - 1e-15))
         missing = np.maximum(self.floor - ndtri_exp(works), 0.0)
         return works - PENALTY * missing**2, np.zeros_like(X)
 
