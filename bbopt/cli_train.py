@@ -23,7 +23,14 @@ __all__ = ["train"]
 
 @click.group("train", short_help="Train a model that comes with bbopt.")
 def train() -> None:
-    """Train a model that comes with bbopt, from data drawn here; nothing is downloaded."""
+    """Train a model that comes with bbopt, from data drawn here; nothing is downloaded.
+
+    \b
+    Example:
+      bbopt train pfn --config smoke --out smoke
+
+    JSON: each command says what it prints with --json.
+    """
 
 
 @train.command("pfn", short_help="The prior-data fitted network.")

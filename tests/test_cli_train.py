@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from cli_shell import SHELL, document, refused, run
@@ -37,6 +38,15 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(TINY))
     return path
+
+
+def test_help_shows_examples_the_form_of_the_json_and_every_option() -> None:
+    text = run("train", "pfn", "--help").stdout
+    assert "bbopt train pfn" in text and "JSON: " in text and "torchrun" in text
+    assert all(
+        option.help for option in cli_train.pfn.params if isinstance(option, click.Option) and option.name != "help"
+    )
+    assert "pfn" in run("train", "--help").stdout
 
 
 def test_it_prints_progress_on_standard_error_and_the_result_on_standard_output(tiny: Path, tmp_path: Path) -> None:
