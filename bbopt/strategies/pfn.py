@@ -103,7 +103,7 @@ class PFN:
         if not len(state.X):
             return None
         with np.errstate(all="ignore"), one_torch_thread("the strategy pfn"):
-            model = self._model(task, state)
+            model = self._model(task, state, ())
             order, _ = _order(task, state, model)
         if self.acquisition == "penalty" and (feasible := _satisfied(state.values)).any():
             order = order[feasible[order]]
@@ -121,13 +121,14 @@ class PFN:
         with one_torch_thread("the strategy pfn"):
             return self._search(task, state, request, key, n, np.concatenate([request.pending, before]))
 
-    def _model(self, task: Task, state: GPState) -> PFNModel:
+    def _model(self, task: Task, state: GPState, open_queries: tuple[Query, ...]) -> PFNModel:
         from bbopt.strategies.pfn_model import build
 
         values = state.values
         if self.acquisition == "penalty":
             values = penalised(values)
-        return build(task, values, state, by_merit(state.values, _satisfied(state.values)))
+        order = by_merit(state.values, _satisfied(state.values))
+        return build(task, values, state, order, state.warm(open_queries))
 
     def _search(
         self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
@@ -138,7 +139,7 @@ class PFN:
         from bbopt.strategies.gp_domain import domain_of, finite_points
         from surrogates.pfn.kernel_belief import KernelBelief
 
-        model = self._model(task, state)
+        model = self._model(task, state, request.open)
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
         told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
         order, _ = _order(task, state, model)
@@ -171,8 +172,7 @@ class PFN:
                 found = domain.sample(1, rng)
             rows.append(found[0])
             pending = np.concatenate([pending, found[:1]])
-        memo: dict[str, Any] = {"warps": list(model.names), "rows": len(model.rows)}
-        return np.array(rows), memo | ({"note": model.note} if model.note else {})
+        return np.array(rows), model.memo
 
     def _score(
         self, task: Task, state: GPState, model: PFNModel, posterior: Any, request: Request, domain: Domain,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from bbopt.strategies.gp_state import GPState
 from bbopt.task import Task
@@ -21,19 +23,21 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class PFNModel:
     """Belief about the objective (output 0) and the constraints in warped values, where a constraint holds at or below 0.
 
-    rows: (k,) numbers of the told rows that it was shown; values: (n, 1 + c) warped values of all told rows; note: what
-    lies outside the network's training, in words, or empty.
+    rows: (k,) numbers of the told rows that it was shown; values: (n, 1 + c) warped values of all told rows; memo: plain
+    data from which the next ask starts, with a note where something lies outside the network's training.
     """
 
     posterior: PFNPosterior
     rows: Array
     values: Array
-    names: tuple[str, ...]
-    note: str
+    memo: dict[str, Any]
 
 
-def build(task: Task, values: Array, state: GPState, order: Array) -> PFNModel:
-    """The belief after all told rows (at least one). values: (n, m) raw outputs; order: row numbers from best to worst."""
+def build(task: Task, values: Array, state: GPState, order: Array, warm: Mapping[str, Any]) -> PFNModel:
+    """The belief after all told rows (at least one). values: (n, m) raw outputs; order: row numbers from best to worst.
+
+    warm: the memo of an earlier ask, whose kernels are where the search for kernels starts, or empty.
+    """
     columns = task.space.columns
     inputs = Inputs(columns.kind, columns.levels, columns.group)
     shown = context_rows(inputs.features(state.X), order, TRAINED_ROWS)
@@ -52,7 +56,14 @@ def build(task: Task, values: Array, state: GPState, order: Array) -> PFNModel:
         )
     if (wide := inputs.features(X).shape[1]) > TRAINED_COLUMNS:
         notes.append(f"{wide} columns are more than the {TRAINED_COLUMNS} that the network was trained for")
-    return PFNModel(fit_pfn(inputs, X, warped[shown]), shown, warped, tuple(names), "; ".join(notes))
+    start = (torch.from_numpy(np.array(warm["rate"])), torch.from_numpy(np.array(warm["noise"]))) if warm else None
+    posterior = fit_pfn(inputs, X, warped[shown], start=start)
+    anchors, n = posterior.anchors, len(state.X)
+    memo = {
+        "rate": anchors.found_rate.numpy(), "noise": anchors.found_noise.numpy(), "warps": names, "rows": len(shown),
+        "fitted": n, "seen": n, "hash": state.fingerprint(n),
+    }  # fmt: skip
+    return PFNModel(posterior, shown, warped, memo | ({"note": "; ".join(notes)} if notes else {}))
 
 
 def context_rows(features: Array, order: Array, limit: int) -> Array:

@@ -59,6 +59,7 @@ class Anchors:
     factor: (B, K, n, n) inverses of the lower Cholesky factors of C. evidence: (B, K) logarithms, falling.
     left_out_mean, left_out_sd: (B, K, n) prediction of each row's value from the other rows, noise included.
     relevance: (B, p) inverse squared lengthscales found by the ascent, relative; their sum is 1.
+    found_rate: (B, 2, p) and found_noise: (B, 2): where the ascent ended, Matern-5/2 first, for the next one to start from.
     """
 
     X: Tensor
@@ -72,6 +73,8 @@ class Anchors:
     left_out_mean: Tensor
     left_out_sd: Tensor
     relevance: Tensor
+    found_rate: Tensor
+    found_noise: Tensor
 
     def predict(self, Q: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, q) means and standard deviations of the noise-free values at (B, q, p) points; differentiable in Q."""
@@ -85,10 +88,10 @@ class Anchors:
 
     def first(self) -> Anchors:
         """The best kernel regression of each data set alone."""
-        parts = {
-            name: getattr(self, name)[:, :1] for name in self.__dataclass_fields__ if name not in ("X", "relevance")
-        }
-        return replace(self, **parts)
+        whole = ("X", "relevance", "found_rate", "found_noise")
+        return replace(
+            self, **{name: getattr(self, name)[:, :1] for name in self.__dataclass_fields__ if name not in whole}
+        )
 
 
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:
@@ -132,8 +135,11 @@ class _Grid:
         return cls(*(torch.cat([getattr(part, name) for part in parts], 1) for name in cls.__dataclass_fields__))
 
 
-def fit_anchors(X: Tensor, z: Tensor, count: int) -> Anchors:
+def fit_anchors(X: Tensor, z: Tensor, count: int, start: tuple[Tensor, Tensor] | None = None) -> Anchors:
     """The `count` best kernel regressions of standardised values z (B, n) at rows X (B, n, p).
+
+    start: found_rate and found_noise of an earlier set of anchors for much the same data, from which the ascent goes on
+    where they have more evidence than what is read off the data.
 
     >>> X = torch.linspace(0, 1, 9, dtype=torch.float64)[None, :, None]
     >>> z = torch.sin(6 * X[..., 0])
@@ -144,11 +150,17 @@ def fit_anchors(X: Tensor, z: Tensor, count: int) -> Anchors:
     with torch.no_grad():
         B, n, _ = X.shape
         at_once = B if X.is_cuda else max(1, CACHED // n**2)
-        parts = [_fit(X[i : i + at_once], z[i : i + at_once], count) for i in range(0, B, at_once)]
+        parts = [
+            _fit(
+                X[i : i + at_once], z[i : i + at_once], count,
+                None if start is None else (start[0][i : i + at_once], start[1][i : i + at_once]),
+            )
+            for i in range(0, B, at_once)
+        ]  # fmt: skip
         return Anchors(*(torch.cat([getattr(part, name) for part in parts]) for name in Anchors.__dataclass_fields__))
 
 
-def _fit(X: Tensor, z: Tensor, count: int) -> Anchors:
+def _fit(X: Tensor, z: Tensor, count: int, start: tuple[Tensor, Tensor] | None) -> Anchors:
     B, _, p = X.shape
     even = X.new_full((B, 1, p), 1.0 / p)
     first = _score(
@@ -161,13 +173,18 @@ def _fit(X: Tensor, z: Tensor, count: int) -> Anchors:
     rate = _scaled(_metric(X, z, first.best())[:, None], ADAPTED).repeat(1, 2, 1)
     smooth = torch.cat([X.new_zeros(B, len(ADAPTED)), X.new_ones(B, len(ADAPTED))], 1)
     second = _score(X, z, rate, smooth, first.best().noise[..., None].expand(B, rate.shape[1], 1))
-    found = _ascend(X, z, _Grid.join([second.part(0, len(ADAPTED)).best(), second.part(len(ADAPTED), None).best()]))
+    families = [second.part(0, len(ADAPTED)), second.part(len(ADAPTED), None)]
+    if start is not None:
+        kinds = torch.cat([smooth[:, :1], smooth[:, -1:]], 1)
+        known = _score(X, z, start[0], kinds, start[1].clamp(LEAST_NOISE, MOST_NOISE)[..., None])
+        families = [_Grid.join([part, known.part(g, g + 1)]) for g, part in enumerate(families)]
+    found = _ascend(X, z, _Grid.join([part.best() for part in families]))
     rate = torch.cat([_scaled(found.rate[:, g : g + 1], AROUND) for g in (0, 1)], 1)
     noise = (found.noise[..., None] * X.new_tensor(NOISE_AROUND)).clamp(LEAST_NOISE, MOST_NOISE)
     third = _score(X, z, rate, found.smooth.repeat_interleave(len(AROUND), 1), noise.repeat_interleave(len(AROUND), 1))
     every = _Grid.join([first, third])
     chosen = every.take(every.evidence.argsort(dim=1, descending=True, stable=True)[:, :count])
-    return _solve(X, z, chosen, found.best().rate[:, 0])
+    return _solve(X, z, chosen, found)
 
 
 def _scaled(rate: Tensor, lengthscales: tuple[float, ...]) -> Tensor:
@@ -302,7 +319,7 @@ def _metric(X: Tensor, z: Tensor, best: _Grid) -> Tensor:
     return power / power.sum(-1, keepdim=True)
 
 
-def _solve(X: Tensor, z: Tensor, grid: _Grid, metric: Tensor) -> Anchors:
+def _solve(X: Tensor, z: Tensor, grid: _Grid, found: _Grid) -> Anchors:
     n = X.shape[1]
     L = _cholesky(_covariance(X, grid.rate, grid.smooth, grid.noise))
     eye = torch.eye(n, dtype=X.dtype, device=X.device).expand_as(L)
@@ -311,7 +328,9 @@ def _solve(X: Tensor, z: Tensor, grid: _Grid, metric: Tensor) -> Anchors:
     weights = (factor.transpose(-1, -2) @ half[..., None]).squeeze(-1)
     scale = (1.0 + half.square().sum(-1)) / (n + 1)
     precision = factor.square().sum(-2)  # diagonal of C^-1
+    metric = found.best().rate[:, 0]
     return Anchors(
         X, grid.rate, grid.smooth, grid.noise, scale, weights, factor, grid.evidence,
         z[:, None] - weights / precision, (scale[..., None] / precision).sqrt(), metric / metric.sum(-1, keepdim=True),
+        found.rate, found.noise,
     )  # fmt: skip
