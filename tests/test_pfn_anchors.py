@@ -219,6 +219,14 @@ def test_gradients_of_predictions_match_differences() -> None:
         assert torch.isfinite(slope).all()
 
 
+def test_going_on_from_an_earlier_fit_finds_no_less_evidence() -> None:
+    X, z = data(12, 30, 3, batch=4)
+    cold = fitted(X, z)
+    warm = fit_anchors(torch.tensor(X), torch.tensor(z), COUNT, (cold.found_rate, cold.found_noise))
+    assert (warm.evidence[:, 0] >= cold.evidence[:, 0] - 1e-6).all()
+    assert (warm.evidence[:, 0] > cold.evidence[:, 0] + 1e-3).any()
+
+
 def test_evidence_of_several_outputs_at_shared_rows() -> None:
     X, z = data(11, 10, 2)
     Z = np.stack([z[0], -(z[0] ** 2) + 1.0])
@@ -257,8 +265,14 @@ def test_extreme_and_constant_values_normalise_to_finite_numbers(y: list[float])
     z = normal.forward(told)
     assert torch.isfinite(z).all() and torch.isfinite(normal.width).all() and (normal.width > 0.0).all()
     if len(set(y)) == 1:
-        assert (z == 0.0).all() and float(normal.width) == 1.0
+        assert (z == 0.0).all() and float(normal.width) == max(1.0, 1e-13 * abs(y[0]))
     torch.testing.assert_close(normal.backward(z), told, rtol=1e-12, atol=1e-300)
+
+
+def test_rounding_of_huge_values_is_no_difference() -> None:
+    """With a width of 1 one bit of 1e300 would be 1e284 standard deviations."""
+    told = torch.tensor([[1e300, 1e300 * (1.0 + 3e-16), 1e300]], dtype=torch.float64)
+    assert float(Normal.of(told).forward(told).abs().max()) < 0.01
 
 
 def test_far_values_are_pulled_in_and_pushed_out() -> None:

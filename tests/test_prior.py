@@ -78,6 +78,19 @@ def test_the_oracle_is_the_exact_posterior(kind: int, warped: float) -> None:
             np.testing.assert_allclose(sd, np.sqrt(expected), rtol=1e-3, atol=1e-6)
 
 
+def test_where_there_is_a_quiet_row_the_oracle_is_its_value() -> None:
+    """Through trends, steps and output warps, which the rows and the points must go through alike."""
+    prior = replace(
+        Prior.plain(), trend=1.0, steps=1.0, warped_outputs=1.0, discrete=1.0, quiet=1.0, quiet_noise=(1e-6, 1e-5)
+    )
+    tasks = sample_tasks(prior, 60, 40, 8, 1, generator(4))
+    same = (tasks.Q[:, :, None, 0] - tasks.X[:, None, :, 0]).abs() < 1e-12  # (B, q, n)
+    told = tasks.y.gather(1, same.double().argmax(-1))
+    off = (tasks.latent.mean(-1) - told).abs() / tasks.y.std(-1, keepdim=True)
+    assert float(same.any(-1).double().mean()) > 0.9
+    assert float(off[same.any(-1)].max()) < 1e-3
+
+
 def test_told_values_have_the_prior_covariance() -> None:
     """Over many tasks whose rows are the same two points, values have unit variance and the kernel's covariance."""
     draw = Draw(generator(3))

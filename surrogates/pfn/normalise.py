@@ -14,6 +14,7 @@ from torch import Tensor
 
 LINEAR = 4.0
 SMALLEST = 1e-300
+ROUNDING = 1e-13  # of a value: differences below it are no differences
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Normal:
 
     @classmethod
     def of(cls, y: Tensor) -> Normal:
-        """From told values (B, n); one row or equal values get a width of 1.
+        """From told values (B, n); one row or equal values get a width of 1, or what rounding is to them.
 
         >>> normal = Normal.of(torch.tensor([[2.0, 4.0]]))
         >>> normal.forward(torch.tensor([[2.0, 4.0, 3.0]]))
@@ -35,8 +36,9 @@ class Normal:
         scaled = y / largest  # so that squares of 1e300 stay finite
         centre = scaled.mean(-1, keepdim=True)
         width = (scaled - centre).square().mean(-1, keepdim=True).sqrt()
-        equal = width <= 1e-13 * centre.abs()
-        return cls(centre * largest, torch.where(equal, torch.ones_like(width), width * largest))
+        least = ROUNDING * centre.abs()
+        equal = width <= least
+        return cls(centre * largest, torch.where(equal, (least * largest).clamp_min(1.0), width * largest))
 
     def forward(self, y: Tensor) -> Tensor:
         """Standardised values of y (B, k)."""
