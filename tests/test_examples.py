@@ -17,6 +17,7 @@ SAYS = {  # what the output shows, as regular expressions
     "resume_after_crash": r"killed; (\d+) of 8 results.*\nwent on; 8 of 8 results.*\n.*without the crash: True\n",
     "parallel_workers": r"worker [12] answered \d.*\nbest of \d+: \{'f",
     "told_from_csv": r"2 results of last year\n10 experiments; best yield [\d.]+ % with",
+    "many_constraints": r"\d+ of \d+ designs keep all 12 limits\n(best: \d+ lb; .*\nlimits that hold|no design keeps)",
     "own_strategy": r"best \{",
 }
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -50,5 +51,7 @@ def test_example_is_short_and_says_how_to_run_it(name: str) -> None:
 
 
 def test_what_a_given_path_keeps(tmp_path: Path) -> None:
+    run("many_constraints", tmp_path, "progress.png")
+    assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")
     run("told_from_csv", tmp_path, "lab")
     assert sorted(path.name for path in (tmp_path / "lab").glob("*.csv")) == ["experiments.csv", "last_year.csv"]
