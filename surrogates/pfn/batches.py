@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing as standard
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,17 +12,21 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import multiprocessing
+from numpy.typing import NDArray
+from torch import Tensor
 
 from bbopt.errors import BboptError
+from surrogates.pfn.anchors import Anchors
 from surrogates.pfn.lessons import Batch, draw_batch
 from surrogates.pfn.recipe import Training
 
 __all__ = ["batches", "limited_threads"]
 
 AHEAD = 6  # batches per worker drawn before they are needed
+ANCHORS = "anchors."
 
 
 @contextmanager
@@ -40,14 +44,14 @@ def batches(training: Training, first: int, stride: int, device: str) -> Iterato
         yield (_draw(training, number, device) for number in numbers)
         return
     pool = ProcessPoolExecutor(training.workers, multiprocessing.get_context("spawn"), _live_with_parent)
-    waiting: deque[Future[Batch]] = deque()
+    waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
 
     def ahead() -> Iterator[Batch]:
         while True:
             try:
                 while len(waiting) < AHEAD * training.workers:
-                    waiting.append(pool.submit(_draw, training, next(numbers), device))
-                yield waiting.popleft().result()
+                    waiting.append(pool.submit(_draw_arrays, training, next(numbers), device))
+                yield _batch_of(waiting.popleft().result())
             except BrokenProcessPool as trouble:
                 raise BboptError(
                     "a process that draws batches has died, most often for want of memory; the same command goes on from"
@@ -82,11 +86,30 @@ def _draw(training: Training, number: int, device: str) -> Batch:
         return draw_batch(training.prior, training.sizes, training.shape.anchors, (training.seed, number), device)
 
 
+def _draw_arrays(training: Training, number: int, device: str) -> dict[str, NDArray[Any]]:
+    """The batch of a number as arrays, which travel through a pipe.
+
+    Tensors would travel through shared memory, of which containers often have 64 MB, and keep a file open each.
+    """
+    batch = _draw(training, number, device)
+    parts = {**vars(batch), **{ANCHORS + name: part for name, part in vars(batch.anchors).items()}}
+    return {name: part.numpy() for name, part in parts.items() if isinstance(part, Tensor)}
+
+
+def _batch_of(arrays: dict[str, NDArray[Any]]) -> Batch:
+    """The batch behind arrays."""
+    tensors = {name: torch.from_numpy(part) for name, part in arrays.items()}
+    anchors = Anchors(
+        **{name.removeprefix(ANCHORS): part for name, part in tensors.items() if name.startswith(ANCHORS)}
+    )
+    return Batch(anchors, **{name: part for name, part in tensors.items() if not name.startswith(ANCHORS)})
+
+
 def _live_with_parent() -> None:
     """Signals to stop are for the process that trains; workers end with it, even where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    parent = standard.parent_process()
+    parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow() -> None:
