@@ -53,7 +53,7 @@ class Prior:
     network: float = 0.05
     formula: float = 0.25
     quiet: float = 0.6
-    quiet_noise: tuple[float, float] = (1e-4, 1e-2)
+    quiet_noise: tuple[float, float] = (1e-6, 1e-2)
     noisy: tuple[float, float] = (1e-2, 0.4)
     varying_noise: float = 0.1
     discrete: float = 0.15

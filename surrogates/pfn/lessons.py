@@ -20,7 +20,7 @@ from surrogates.pfn.network import Network, predict
 from surrogates.pfn.normalise import Normal
 from surrogates.prior import Prior, Tasks, sample_tasks
 
-BLUR = 5e-4  # standardised units: how exactly a value is asked to be known
+BLUR = 5e-4  # standardised units: how exactly a value is asked to be known, unless said otherwise
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def draw_batch(prior: Prior, sizes: Sizes, kernels: int, seed: Sequence[int], de
     return Batch.of(sample_tasks(prior, batch, n, sizes.points, d, generator), kernels)
 
 
-def score(network: Network, batch: Batch, jitter: Tensor) -> tuple[Tensor, Tensor]:
+def score(network: Network, batch: Batch, jitter: Tensor, blur: float = BLUR) -> tuple[Tensor, Tensor]:
     """Loss per task (B,), and per point (B, q, 2) how far latent and told predictions are above the oracle, or NaN.
 
-    jitter: (B, q, 2) standard normal numbers, by which targets are blurred.
+    jitter: (B, q, 2) standard normal numbers, by which targets are blurred, times `blur` (standardised units).
 
     >>> batch = draw_batch(Prior.plain(), Sizes((1, 3), (2, 8), 4, 60), 6, (0, 1))
     >>> losses, gaps = score(Network(), batch, torch.zeros_like(batch.oracle))
@@ -104,11 +104,11 @@ def score(network: Network, batch: Batch, jitter: Tensor) -> tuple[Tensor, Tenso
     (True, tensor(False))
     """
     mixture, noise = predict(network, batch.anchors, batch.z, batch.Q)
-    blurred = (mixture.sd.square() + BLUR**2).sqrt()
-    told_sd = (mixture.sd.square() + noise.square() + BLUR**2).sqrt()
+    blurred = (mixture.sd.square() + blur**2).sqrt()
+    told_sd = (mixture.sd.square() + noise.square() + blur**2).sqrt()
     losses = []
     for i, (nodes, sd) in enumerate(((batch.latent, blurred), (batch.told, told_sd))):
-        density = Mixture(mixture.log_weight, mixture.mean, sd).log_density(nodes + BLUR * jitter[..., i, None])
+        density = Mixture(mixture.log_weight, mixture.mean, sd).log_density(nodes + blur * jitter[..., i, None])
         losses.append(-density.mean(-1))
     loss = torch.stack(losses, -1)
     label = batch.latent[..., 0]

@@ -132,7 +132,7 @@ def _step(training: Training, run: Run, batch: Batch, group: Group) -> None:
     generator = torch.Generator().manual_seed((training.seed * 1_000_003 + run.step) * 64 + group.rank)
     jitter = torch.randn(*batch.oracle.shape, generator=generator, dtype=batch.z.dtype).to(batch.z.device)
     with torch.autocast("cuda", torch.bfloat16, enabled=batch.z.is_cuda):
-        losses, gaps = score(run.network, batch, jitter)
+        losses, gaps = score(run.network, batch, jitter, training.blur(run.step, run.seconds))
     loss = losses.mean()
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
