@@ -12,8 +12,6 @@ import math
 import warnings
 from functools import cached_property
 
-import numpy as np
-
 from bbopt.errors import MissingPackage, UsageError
 
 try:
@@ -30,13 +28,13 @@ try:
         from torch.quasirandom import SobolEngine
 
         from surrogates.pfn.mixture import Mixture
-        from surrogates.pfn.normalise import LINEAR, Normal, expand
+        from surrogates.pfn.moments import target_moments
+        from surrogates.pfn.normalise import Normal
 except ImportError as error:
     raise MissingPackage(
         f"expected torch and BoTorch for a BoTorch posterior, got {error}; install them with pip install 'bbopt[botorch,pfn]'"
     ) from error
 
-QUADRATURE = 32  # nodes per component where standardisation is not linear
 ROUNDS = 200  # at most, of the search for a quantile
 PATIENCE = 8  # rounds after which every fourth halves the interval, whatever Newton says
 NEAR = 1e-12  # error of a standard normal score at which a quantile is found
@@ -166,16 +164,7 @@ class MixturePosterior(Posterior):
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        mean, variance = self.mixture.moments()
-        bent = (self.mixture.mean.abs() + 6.0 * self.mixture.sd).amax(-1) > LINEAR
-        if bool(bent.any()):
-            at, weight = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(QUADRATURE))
-            values = expand(self.mixture.mean[..., None] + self.mixture.sd[..., None] * at)
-            share = self.mixture.log_weight.exp()[..., None] * (weight / weight.sum())
-            first = (share * values).sum((-1, -2))
-            second = (share * (values - first[..., None, None]).square()).sum((-1, -2))
-            mean, variance = torch.where(bent, first, mean), torch.where(bent, second, variance)
-        return self.normal.centre + self.normal.width * mean, self.normal.width.square() * variance
+        return target_moments(self.mixture, self.normal)
 
     def _values(self, u: Tensor) -> Tensor:
         return self.normal.backward(value_at(self.mixture, u))

@@ -71,7 +71,7 @@ class Mixture:
         parts = [part[..., None, :] for part in self._parts]
         for _ in range(HALVINGS):
             middle = 0.5 * (low + high)
-            mass = (parts[0].exp() * torch.special.ndtr((middle[..., None] - parts[1]) / parts[2])).sum(-1)
+            mass = (parts[0].exp() * _cdf((middle[..., None] - parts[1]) / parts[2])).sum(-1)
             low, high = torch.where(mass < probabilities, middle, low), torch.where(mass < probabilities, high, middle)
         return 0.5 * (low + high)
 
@@ -88,6 +88,11 @@ class Mixture:
     @property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.log_weight, self.mean, self.sd
+
+
+def _cdf(u: Tensor) -> Tensor:
+    """The standard normal cdf, exact in its lower tail too, where `torch.special.ndtr` is not."""
+    return 0.5 * torch.erfc(-u / math.sqrt(2.0))
 
 
 def log_h(u: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ units of the targets; the acquisition works on `mixture`, in torch, in standardi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -18,16 +18,18 @@ from bbopt.errors import ValueRefused
 from surrogates.columns import Inputs
 from surrogates.pfn.anchors import Anchors, fit_anchors
 from surrogates.pfn.mixture import Mixture
+from surrogates.pfn.moments import target_moments
 from surrogates.pfn.network import Cache, Network
-from surrogates.pfn.normalise import LINEAR, Normal, expand
+from surrogates.pfn.normalise import Normal
 from surrogates.pfn.shipped import shipped_network
+
+if TYPE_CHECKING:
+    from surrogates.pfn_botorch import PFNBoTorch
 
 Array = NDArray[np.float64]
 TRAINED_ROWS = 160  # more told rows than the network has seen
 TRAINED_COLUMNS = 20
 POINTS_AT_ONCE = 16_384  # tokens of one pass
-FARTHEST = 6.0  # standardised values beyond which moments do not look: 7.6 spreads of the targets
-QUADRATURE = 32  # nodes per component where standardisation is not linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class PFNPosterior:
         """(q, m) means and variances of the noise-free functions."""
         mean, variance = [], []
         for mixture in self._passes(X):
-            part = self._moments(mixture)
+            part = target_moments(mixture, self.normal)
             mean.append(part[0].T.numpy())
             variance.append(part[1].T.numpy())
         return np.concatenate(mean), np.concatenate(variance)
@@ -126,6 +128,12 @@ class PFNPosterior:
             posterior = posterior.given(row[None], rows[-1])
         return np.concatenate(rows)
 
+    def botorch_model(self) -> PFNBoTorch:
+        """The same belief as a BoTorch model (`surrogates.pfn_botorch`); needs botorch."""
+        from surrogates.pfn_botorch import as_botorch
+
+        return as_botorch(self)
+
     def _limit(self, limits: Array) -> Tensor:
         limits = np.asarray(limits, dtype=float)
         if limits.shape != (self.outputs,) or np.isnan(limits).any():
@@ -142,22 +150,6 @@ class PFNPosterior:
     def _passes(self, X: Array) -> list[Mixture]:
         with torch.no_grad():
             return [self.mixture(Q)[0] for Q in self._pieces(X)]
-
-    def _moments(self, mixture: Mixture) -> tuple[Tensor, Tensor]:
-        """(m, q) means and variances in target units."""
-        reach = (mixture.mean.abs() + 6.0 * mixture.sd).amax(-1)
-        mean, variance = mixture.moments()
-        mean = self.normal.centre + self.normal.width * mean
-        variance = variance * self.normal.width.square()
-        if bool((bent := reach > LINEAR).any()):
-            at, weight = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(QUADRATURE))
-            values = expand((mixture.mean[..., None] + mixture.sd[..., None] * at).clamp(-FARTHEST, FARTHEST))
-            share = mixture.log_weight.exp()[..., None] * (weight / weight.sum())
-            first = (share * values).sum((-1, -2))
-            second = (share * (values - first[..., None, None]).square()).sum((-1, -2))
-            mean = torch.where(bent, self.normal.centre + self.normal.width * first, mean)
-            variance = torch.where(bent, second * self.normal.width.square(), variance)
-        return mean, variance
 
 
 def fit_pfn(
