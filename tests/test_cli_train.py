@@ -159,7 +159,8 @@ def test_two_processes_follow_the_average_of_their_gradients(tiny: Path, tmp_pat
             batch = draw_batch(training.prior, training.sizes, 4, (training.seed, 2 * step + rank))
             generator = torch.Generator().manual_seed((training.seed * 1_000_003 + step) * 64 + rank)
             jitter = torch.randn(*batch.oracle.shape, generator=generator, dtype=torch.float64)
-            torch.autograd.backward(score(network, batch, jitter)[0].mean() / 2.0)
+            losses, _ = score(network, batch, jitter, training.blur(step, 0.0))
+            torch.autograd.backward(losses.mean() / 2.0)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     found = load_tensors(tmp_path / "net" / "checkpoint.safetensors")[0]
