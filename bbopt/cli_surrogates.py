@@ -17,11 +17,13 @@ __all__ = ["bench_surrogates"]
 @click.option("--tasks", default=64, show_default=True, type=click.IntRange(2), help="Tasks per cell.")
 @click.option("--floor", is_flag=True, help="The Bayes floor too, for 10 tasks of each plain cell: some minutes more.")
 @click.option("--cell", "names", multiple=True, metavar="NAME", help="Only this cell, like plain-d2-n24; repeatable.")
+@click.option("--record", is_flag=True, help="Write the averages into the header of the file of --weights.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @json_option
 def bench_surrogates(
-    out: str, weights: str | None, tasks: int, floor: bool, names: tuple[str, ...], quiet: bool, as_json: bool
-) -> None:
+    out: str, weights: str | None, tasks: int, floor: bool, names: tuple[str, ...], record: bool, quiet: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     """How far the network's predictions are from the exact answer, and whether its probabilities mean what they say.
 
     Gaps per cell of d columns and n rows, in nats per point above the Gaussian process with the true hyperparameters,
@@ -47,11 +49,14 @@ def bench_surrogates(
     from bbopt.bench.progress import bar
     from bbopt.bench_surrogates import CELLS, run_surrogates
     from bbopt.bench_surrogates_figures import draw_results
+    from bbopt.bench_surrogates_record import record_in
     from bbopt.bench_surrogates_tables import tables
     from bbopt.report_beliefs import draw_beliefs
 
     if unknown := [name for name in names if name not in CELLS]:
         raise click.BadParameter(f"--cell: expected names among {', '.join(CELLS)}; got {', '.join(unknown)}")
+    if record and weights is None:
+        raise click.UsageError("--record: expected --weights, the file whose header is to say what was found")
     cells = tuple(CELLS[name] for name in names) or None
     try:
         with nullcontext(lambda progress: None) if quiet else bar("parts") as show:
@@ -60,6 +65,8 @@ def bench_surrogates(
         note("what was evaluated is safe; the same command goes on from here")
         raise
     pictures = [*draw_results(results, Path(out)), *draw_beliefs(Path(out), weights)]
+    if record and weights is not None:
+        record_in(Path(weights), results)
     if as_json:
         print_json(results)
         return

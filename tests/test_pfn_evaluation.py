@@ -25,7 +25,7 @@ from surrogates.pfn.evaluation_rivals import ZeroMean, _prior, fitted, floor, jo
 from surrogates.pfn.mixture import Mixture
 from surrogates.pfn.network import Network, Shape
 from surrogates.pfn.normalise import Normal
-from surrogates.pfn.weights import save_weights
+from surrogates.pfn.weights import load_weights, save_weights
 from surrogates.prior import Tasks
 
 SMALL = Shape(width=16, layers=1, heads=2, inner=16, columns=16, anchors=6)
@@ -190,8 +190,11 @@ def test_the_command_prints_tables_or_json_and_draws(network: Network, tmp_path:
     save_weights(weights, network, {"steps": 0})
     call = ["bench-surrogates", "--out", str(tmp_path / "out"), "--weights", str(weights), "--tasks", "2",
             "--cell", "plain-d1-n8", "--floor", "-q"]  # fmt: skip
-    shown = CliRunner().invoke(main, call)
+    shown = CliRunner().invoke(main, [*call, "--record"])
     assert shown.exit_code == 0, shown.output
+    recorded = load_weights(weights)[1]["evaluation"]
+    assert recorded["tasks"] == 2 and {"plain told", "plain anywhere"} <= set(recorded["gaps"])
+    assert CliRunner().invoke(main, ["bench-surrogates", "--out", str(tmp_path), "--record"]).exit_code == 2
     assert "Bayes floor" in shown.output and "MAP GP" in shown.output
     for name in ("gaps.png", "beliefs_1d.png", "beliefs_2d.png"):
         assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
