@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-paper bench-overhead bench-classify bench-engineering bench-quality bench-surrogates clean
+.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,6 +51,11 @@ bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100
 PAPER := --strategy random
 PAPER += $(foreach rule,cei cei+ penalty,--strategy pfn:search=random,initial=20,acquisition=$(rule))
 PAPER += $(foreach rule,logei cei+ penalty,--strategy gp:initial=20,acquisition=$(rule))
+bench-pfn: $(READY)  ## the engineering suite with pfn beside gp and random: 100 evaluations, 20 seeds (hours, resumable)
+	$(BIN)/bbopt bench engineering --strategy pfn --strategy gp --strategy random --initial 20 --budget 100 --seeds 20 --out $(OUT)/pfn
+	$(BIN)/bbopt report $(OUT)/pfn
+	$(BIN)/bbopt report $(OUT)/pfn --evaluations 40
+
 bench-paper: $(READY)  ## the published protocol: 20 uniform points, then 100 iterations; PFN and GP with CEI, CEI+ and penalty (resumable)
 	$(BIN)/bbopt bench engineering $(PAPER) --initial 20 --budget 120 --seeds 3 --out $(OUT)/paper
 	$(BIN)/bbopt report $(OUT)/paper

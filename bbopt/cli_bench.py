@@ -211,18 +211,22 @@ def bench(suite: str, chosen: tuple[str, ...], budget: int, seeds: str, out: str
 
 @click.command(short_help="Make the report of a benchmark.")
 @click.argument("folder", type=click.Path(file_okay=False))
+@click.option(
+    "--evaluations", type=click.IntRange(1), help="Only the first so many of every run, in a report of their own."
+)
 @json_option
-def report(folder: str, as_json: bool) -> None:
+def report(folder: str, evaluations: int | None, as_json: bool) -> None:
     """Make the report of the benchmark in FOLDER: one HTML page that needs no network, with CSV and PNG files beside it.
 
     \b
     Example:
       bbopt report results
+      bbopt report results --evaluations 40
 
     JSON: page (the path of the HTML file) and files (all that stand beside it).
     """
     from bbopt.report import write_report
 
-    page = write_report(folder)
+    page = write_report(folder, evaluations=evaluations)
     files = sorted(path.name for path in page.parent.iterdir() if path.suffix in (".csv", ".png", ".html"))
     print_json({"page": str(page), "files": files}) if as_json else click.echo(str(page))

@@ -148,6 +148,8 @@ def test_a_benchmark_and_its_report(tmp_path: Path) -> None:
     made = read("report", tmp_path / "b")
     assert Path(made["page"]).is_file() and "index.html" in made["files"] and "trials.csv" in made["files"]
     assert run("report", tmp_path / "b").stdout == made["page"] + "\n"
+    part = Path(read("report", tmp_path / "b", "--evaluations", "2")["page"])
+    assert part.parent == tmp_path / "b" / "report-2" and "first 2 evaluations" in part.read_text()
     assert "holds another benchmark" in refused(1, *words[:-4], "--initial", 3, "-o", tmp_path / "b", "-q")
     (tmp_path / "empty").mkdir()
     assert "run the benchmark first" in refused(1, "report", tmp_path / "empty")

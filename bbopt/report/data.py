@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,21 @@ class Run:
         """How many evaluations the run has."""
         return len(self.objective)
 
+    def first(self, n: int) -> Run:
+        """The run as it stood after n evaluations."""
+        parts = (
+            "objective",
+            "constraints",
+            "feasible",
+            "violation",
+            "seconds",
+            "told_at",
+            "params",
+            "numbers",
+            "status",
+        )
+        return replace(self, **{name: getattr(self, name)[:n] for name in parts})
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -139,6 +154,15 @@ class Bench:
         """The runs of one strategy on one problem that have at least one evaluation, by seed."""
         chosen = [run for run in self.runs if run.problem == problem and run.strategy == strategy and run.n]
         return sorted(chosen, key=lambda run: run.seed)
+
+    def first(self, n: int) -> Bench:
+        """The benchmark as it stood after n evaluations of every run; itself where its budget is no larger."""
+        if n >= self.budget:
+            return self
+        title = f"{self.title}, first {n} evaluations"
+        return replace(
+            self, title=title, budget=n, initial=min(self.initial, n), runs=tuple(r.first(n) for r in self.runs)
+        )
 
     def complete(self, run: Run) -> bool:
         """Whether the run has used its budget, or the whole of a finite space."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from bbopt.errors import UsageError
 from bbopt.report import figures, tables
 from bbopt.report.data import Bench
 from bbopt.report.page import render
@@ -24,17 +25,23 @@ _CSV: dict[str, tuple[Callable[[Summary], Iterable[tables.Row]], str]] = {
 }
 
 
-def write_report(folder: str | Path, floor: float = FLOOR) -> Path:
+def write_report(folder: str | Path, floor: float = FLOOR, evaluations: int | None = None) -> Path:
     """Write the report of a benchmark folder (as `bbopt.bench.run_bench` makes it) and return the path of the page.
 
-    The page is `folder/report/index.html`; CSV and PNG files stand next to it. A folder that is only partly run gives a
+    The page is `folder/report/index.html`; CSV and PNG files stand next to it. With `evaluations` the report is of the
+    first so many of every run, in `folder/report-N`. A folder that is only partly run gives a
     report that says what is missing. Gaps below `floor` count as equal. Raises `bbopt.errors.UsageError` where the
     folder holds no benchmark.
     """
     from bbopt.report.load import load
 
     folder = Path(folder)
-    return write_bench(load(folder), folder / "report", floor)
+    bench = load(folder)
+    if evaluations is None:
+        return write_bench(bench, folder / "report", floor)
+    if evaluations < 1:
+        raise UsageError(f"expected evaluations of at least 1, got {evaluations}")
+    return write_bench(bench.first(evaluations), folder / f"report-{evaluations}", floor)
 
 
 def write_bench(bench: Bench, out: Path, floor: float = FLOOR) -> Path:
