@@ -243,6 +243,19 @@ def test_gradients_of_the_chance_are_differences(floor: float) -> None:
         np.testing.assert_allclose(gradient[:, column], expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("n", [24, 300])
+def test_the_rough_chance_is_that_of_one_kernel_regression(n: int) -> None:
+    """Value and gradient of an untrained network that knows one regression; with several contexts too."""
+    X, works = half_space(n=n)
+    chance, Q = NetworkChance(fit_classes(MIXED, X, works, single()), 0.7), rows(MIXED, 20, 19)
+    rough = chance.rough()
+    assert len(rough.beliefs) == (1 if n == 24 else 2)
+    value, gradient = rough.log_chance(Q, True)
+    expected, slope = chance.log_chance(Q, True)
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_of_the_chance_with_random_weights() -> None:
     X, works = half_space()
     chance, Q = NetworkChance(fit_classes(MIXED, X, works, network())), rows(MIXED, 20, 15)
@@ -257,7 +270,8 @@ def test_gradients_of_the_chance_with_random_weights() -> None:
 def test_one_class_gives_a_number_everywhere(label: int) -> None:
     """All rows worked, or none did."""
     classes, Q = fit_classes(MIXED, rows(MIXED, 9, 16), np.full(9, label)), rows(MIXED, 5, 17)
-    for chance in (NetworkChance(classes, 1.0), ClassChance(classes, 1.0)):
+    network_chance = NetworkChance(classes, 1.0)
+    for chance in (network_chance, network_chance.rough(), ClassChance(classes, 1.0)):
         value, gradient = chance.log_chance(Q, True)
         assert np.isfinite(value).all() and (gradient == 0.0).all()
         assert (value > -1e-6).all() if label else (value < -10.0).all()

@@ -40,6 +40,13 @@ def chance_to_work(kind: Kind, task: Task, state: GPState, region: GaussianProce
     return ClassChance(fit_tabpfn_classes(inputs, rows, works), floor)
 
 
+def rough_chance(chance: Chance | None) -> Chance | None:
+    """A cheaper stand-in for the first of two searches, where there is one."""
+    make = getattr(chance, "rough", None)
+    cheaper: Chance | None = chance if make is None else make()
+    return cheaper
+
+
 def caution(outcomes: Array) -> float:
     """How sure of a point, in standard deviations, the model of the failing region must be.
 

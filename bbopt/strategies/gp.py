@@ -12,7 +12,7 @@ options (`bbopt.acquisition.constrained`, `bbopt.strategies.penalty`). Candidate
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -23,10 +23,10 @@ from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.noisy_ei import NoisyEI
-from bbopt.acquisition.search import Score, enumerate_best, maximise
+from bbopt.acquisition.search import enumerate_best, maximise, refine
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
-from bbopt.strategies.failures import chance_to_work, rows_away
+from bbopt.strategies.failures import chance_to_work, rough_chance, rows_away
 from bbopt.strategies.gp_domain import design_rows, domain_of, finite_points
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
@@ -175,7 +175,10 @@ class GP:
                     corners = corner_candidates(belief_of(score.predictor), score.limits, centres[:2], domain)
                     extra = np.concatenate([tried, corners])
                 away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-                found, _ = maximise(score, domain, rng, centres, extra, away)
+                first = replace(score, evaluable=rough_chance(score.evaluable))
+                found, _ = maximise(first, domain, rng, centres, extra, away)
+                if first.evaluable is not score.evaluable:
+                    found, _ = refine(score, domain, found, away)
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
@@ -186,7 +189,7 @@ class GP:
     def _score(
         self, task: Task, model: Model, state: GPState, request: Request, domain: Domain, pending: Array,
         rng: np.random.Generator,
-    ) -> tuple[Score, Array]:  # fmt: skip
+    ) -> tuple[ConstrainedLogEI | NoisyEI, Array]:  # fmt: skip
         """The acquisition, and the (k, D) points around which to search."""
         gp, held = model.gp, request.held
         n, limits = len(state.X), np.zeros(task.c)

@@ -136,6 +136,7 @@ class PFN:
         from bbopt.acquisition.constrained import ConstrainedLogEI
         from bbopt.acquisition.finish import belief_of, corner_candidates
         from bbopt.acquisition.search import enumerate_best, maximise, refine
+        from bbopt.strategies.failures import rough_chance
         from bbopt.strategies.gp_domain import domain_of, finite_points
         from surrogates.pfn.kernel_belief import KernelBelief
 
@@ -162,7 +163,9 @@ class PFN:
             else:
                 belief = KernelBelief.of(posterior.inputs, posterior.anchors)
                 limits, best = score.limits.numpy(), np.nan if score.best is None else score.best
-                rough = ConstrainedLogEI(belief, np.array([best]), limits, score.evaluable, rule=score.rule)
+                rough = ConstrainedLogEI(
+                    belief, np.array([best]), limits, rough_chance(score.evaluable), rule=score.rule
+                )
                 extra = centres[:0]
                 if not task.where:
                     extra = corner_candidates(belief_of(belief), limits, centres[:2], domain)
