@@ -114,8 +114,9 @@ def test_easy_problems_at_the_median_of_ten_seeds(name: str, asks: int, limit: f
     assert np.median(found) <= limit, found
 
 
-@pytest.mark.parametrize("rule", ["cei", "cei+", "penalty"])
-@pytest.mark.parametrize("search", ["refined", "random"])
+@pytest.mark.parametrize(
+    ("rule", "search"), [("cei", "refined"), ("cei+", "refined"), ("penalty", "refined"), ("cei+", "random")]
+)
 def test_every_rule_and_search_beats_the_middle_of_the_design(rule: Any, search: Any) -> None:
     def line(p: Mapping[str, Any]) -> dict[str, float]:
         return {"f": -p["a"], "g": 4.0 * (p["a"] + p["b"] - 1.2)}
@@ -132,7 +133,7 @@ def test_every_rule_and_search_beats_the_middle_of_the_design(rule: Any, search:
 @pytest.mark.parametrize("kind", [PFN, GP])
 def test_without_constraints_the_rules_are_one_to_the_bit(kind: Any) -> None:
     first = "cei" if kind is PFN else "logei"
-    asked = [params(study(Task(SQUARE), bowl, 10, 3, kind(acquisition=rule))) for rule in (first, "cei+", "penalty")]
+    asked = [params(study(Task(SQUARE), bowl, 8, 3, kind(acquisition=rule))) for rule in (first, "cei+", "penalty")]
     assert asked[0] == asked[1] == asked[2]
 
 
@@ -301,14 +302,14 @@ TROUBLE: dict[str, Function] = {
 
 @pytest.mark.parametrize("name", TROUBLE)
 def test_numerical_trouble_never_reaches_the_user(name: str) -> None:
-    opt = study(Task(SQUARE), TROUBLE[name], 8, strategy=PFN(initial=3))
-    assert len({str(each) for each in params(opt)}) == 8
+    opt = study(Task(SQUARE), TROUBLE[name], 7, strategy=PFN(initial=3))
+    assert len({str(each) for each in params(opt)}) == 7
 
 
-@pytest.mark.parametrize("rule", ["cei", "cei+", "penalty"])
+@pytest.mark.parametrize("rule", ["cei+", "penalty"])
 @pytest.mark.parametrize("limit", [lambda p: 1.0, lambda p: 0.0, lambda p: 1e300 * (p["b"] - 0.5)])
 def test_strange_constraints_never_reach_the_user(limit: Callable[[Mapping[str, Any]], float], rule: Any) -> None:
-    for strategy in (PFN(initial=3, acquisition=rule), GP(initial=3, acquisition="logei" if rule == "cei" else rule)):
+    for strategy in (PFN(initial=3, acquisition=rule), GP(initial=3, acquisition=rule)):
         opt = study(LIMITED, lambda p: {"f": p["a"], "g": limit(p)}, 6, strategy=strategy)
         assert len({str(each) for each in params(opt)}) == 6
 
@@ -399,7 +400,13 @@ def test_the_process_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 MISSING = """
 import sys
-sys.modules[{package!r}] = None
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
 import bbopt
 from bbopt import Float, MissingPackage, Optimizer, Space, Task
 from bbopt.strategies.gp import GP
