@@ -173,7 +173,7 @@ def test_one_gaussian_per_output_is_the_score_of_gp(rule: Rule, best: float | No
 def test_kernel_belief_is_the_best_kernel_regression(inputs: Inputs) -> None:
     model, Q = posterior(inputs), rows(inputs, 25, 9)
     features = torch.from_numpy(inputs.features(Q)).expand(model.outputs, -1, -1)
-    mean, sd = (part[:, 0].numpy() for part in model.anchors.first().predict(features))
+    mean, sd = (part[:, 0].numpy() for part in model.anchors.predict(features))
     belief = KernelBelief.of(inputs, model.anchors)
     moments = belief.forward(Q)
     np.testing.assert_allclose(moments.mean[:, :, 0], mean, rtol=1e-9, atol=1e-9)

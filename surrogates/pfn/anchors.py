@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,13 +85,6 @@ class Anchors:
         half = cross @ self.factor.transpose(-1, -2)
         share = (1.0 + MEAN_VARIANCE) - half.square().sum(-1)
         return mean, (self.scale[..., None] * share.clamp_min(SMALLEST_SHARE)).sqrt()
-
-    def first(self) -> Anchors:
-        """The best kernel regression of each data set alone."""
-        whole = ("X", "relevance", "found_rate", "found_noise")
-        return replace(
-            self, **{name: getattr(self, name)[:, :1] for name in self.__dataclass_fields__ if name not in whole}
-        )
 
 
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:

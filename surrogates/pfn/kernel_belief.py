@@ -1,6 +1,6 @@
 """The best kernel regression of each output, in NumPy with gradients by formula: what a search can afford to ask often.
 
-The same numbers as `Anchors.first().predict`, with the interface of `surrogates.predictor.Predictor`, at a tenth of the
+The same numbers as the first of `Anchors.predict`, with the interface of `surrogates.predictor.Predictor`, at a tenth of the
 price of a graph of tensors.
 """
 

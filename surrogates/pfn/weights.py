@@ -24,7 +24,7 @@ from surrogates.pfn.network import Network, Shape
 
 VERSION = 1
 HEADER = "bbopt"
-SEAL = "header_sha256"  # of the header without it; files of the first training have none
+SEAL = "header_sha256"  # of the header without it
 
 
 def save_weights(path: Path, network: Network, facts: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def load_weights(path: Path) -> tuple[Network, dict[str, Any]]:
     found = digest(tensors)
     if found != header.get("sha256"):
         raise ValueRefused(f"the weights at {path} are damaged: expected SHA-256 {header.get('sha256')}, got {found}; install bbopt again")  # fmt: skip
-    if SEAL in header and header[SEAL] != _seal(header):
+    if header.get(SEAL) != _seal(header):
         raise ValueRefused(
             f"the header of the weights at {path} is damaged: its checksum is another; install bbopt again"
         )
