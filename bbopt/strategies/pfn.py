@@ -25,9 +25,11 @@ from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
 
 if TYPE_CHECKING:
+    from bbopt.acquisition.constrained import Chance
     from bbopt.acquisition.domain import Domain
     from bbopt.acquisition.mixture_ei import MixtureEI
     from bbopt.strategies.pfn_model import PFNModel
+    from surrogates.pfn.posterior import PFNPosterior
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
@@ -104,7 +106,7 @@ class PFN:
             return None
         with np.errstate(all="ignore"), one_torch_thread("the strategy pfn"):
             model = self._model(task, state, ())
-            order, _ = _order(task, state, model)
+            order = _Standing.of(task, state, model).order
         if self.acquisition == "penalty" and (feasible := _satisfied(state.values)).any():
             order = order[feasible[order]]
         return np.array(state.X[order[0]])
@@ -136,14 +138,15 @@ class PFN:
         from bbopt.acquisition.constrained import ConstrainedLogEI
         from bbopt.acquisition.finish import belief_of, corner_candidates
         from bbopt.acquisition.search import enumerate_best, maximise, refine
-        from bbopt.strategies.failures import rough_chance
+        from bbopt.strategies.failures import chance_to_work, rough_chance
         from bbopt.strategies.gp_domain import domain_of, finite_points
         from surrogates.pfn.kernel_belief import KernelBelief
 
         model = self._model(task, state, request.open)
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
         told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
-        order, _ = _order(task, state, model)
+        standing = _Standing.of(task, state, model)
+        evaluable = chance_to_work(self.failures, task, state) if len(state.failed) else None
         rows: list[Array] = []
         posterior, answered = model.posterior, 0
         for i in range(n):
@@ -152,8 +155,8 @@ class PFN:
             if len(new):
                 guess = posterior.sample(new, 1, rng)[0] if self.batch == "sample" else posterior.mean_variance(new)[0]
                 posterior, answered = posterior.given(new, guess), len(pending)
-            centres = domain.settle(state.X[order[:CENTRES]], rng)
-            score = self._score(task, state, model, posterior, request, domain, rng)
+            centres = domain.settle(state.X[standing.order[:CENTRES]], rng)
+            score = self._score(state, standing, posterior, request, domain, evaluable, rng)
             away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
             if points is not None:
                 avoid = told if task.noisy else np.concatenate([told, pending])
@@ -178,46 +181,44 @@ class PFN:
         return np.array(rows), model.memo
 
     def _score(
-        self, task: Task, state: GPState, model: PFNModel, posterior: Any, request: Request, domain: Domain,
-        rng: np.random.Generator,
+        self, state: GPState, standing: _Standing, posterior: PFNPosterior, request: Request, domain: Domain,
+        evaluable: Chance | None, rng: np.random.Generator,
     ) -> MixtureEI:  # fmt: skip
         import torch
 
         from bbopt.acquisition.mixture_ei import MixtureEI
-        from bbopt.strategies.failures import chance_to_work
 
         outputs = posterior.outputs
         zero = torch.from_numpy(posterior.standardised(np.zeros((1, outputs)))[0])
-        order, holds = _order(task, state, model)
         best: float | None = None
         if request.held:  # the best believed under these values, not the best of all
-            here = domain.settle(state.X[order[:100]], rng)
+            here = domain.settle(state.X[standing.order[:100]], rng)
             mean = posterior.mean_variance(here)[0]
             fits = (posterior.log_probability_below(here, np.zeros(outputs))[:, 1:] >= np.log(0.5)).all(axis=1)
             if fits.any():
                 best = float(posterior.standardised(mean)[fits, 0].min())
-        elif holds.any() or outputs == 1:
-            values = model.values if not task.noisy else _believed(model, state)
-            top = values[order[0]]
-            best = float(posterior.standardised(top[None])[0, 0])
-        evaluable = chance_to_work(self.failures, task, state) if len(state.failed) else None
+        elif standing.holds.any():
+            best = float(posterior.standardised(standing.values[standing.order[:1]])[0, 0])
         rule: Literal["cei", "cei+"] = "cei+" if self.acquisition == "cei+" else "cei"
         return MixtureEI(posterior, best, zero[1:], rule, evaluable)
 
 
-def _believed(model: PFNModel, state: GPState) -> Array:
-    """(n, m) told values in warped units, or where outputs are noisy the means believed at the told rows."""
-    return model.posterior.mean_variance(state.X)[0]
+@dataclass(frozen=True, eq=False)
+class _Standing:
+    """How the told rows compare: (n, m) warped values, told ones or, where outputs are noisy, the means believed there;
+    (n,) row numbers from best to worst; (n,) which rows hold all constraints, by the same values.
+    """
 
+    values: Array
+    order: Array
+    holds: Array
 
-def _order(task: Task, state: GPState, model: PFNModel) -> tuple[Array, Array]:
-    """Row numbers from best to worst, and (n,) which rows hold all constraints (by their values, or as believed)."""
-    values = _believed(model, state) if task.noisy else model.values
-    if values.shape[1] == 1:
-        holds: Array = np.ones(len(values), bool)
-    else:
-        holds = _satisfied(values if task.noisy else state.values)
-    return by_merit(values, holds), holds
+    @classmethod
+    def of(cls, task: Task, state: GPState, model: PFNModel) -> _Standing:
+        values = model.posterior.mean_variance(state.X)[0] if task.noisy else model.values
+        single = values.shape[1] == 1  # no constraints, or they are in the objective as a penalty
+        holds: Array = np.ones(len(values), bool) if single else _satisfied(values if task.noisy else state.values)
+        return cls(values, by_merit(values, holds), holds)
 
 
 def _satisfied(values: Array) -> Array:
