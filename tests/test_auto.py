@@ -51,6 +51,7 @@ class Own:
         (Task(Space(X)), None, "gp", "budget not given"),
         (Task(Space(X, ), constraints=(Constraint("g", upper=0.0),)), 100, "gp", "Gaussian process"),
         (Task(Space(**X, k=Categorical(["a", "b"]))), 100, "gp", "Gaussian process"),
+        (Task(Space(X), constraints=tuple(Constraint(f"g{i}", upper=0.0) for i in range(15))), 30, "gp", "Gaussian process"),
         (Task(Space(X)), 20_000, "cmaes", "20000 evaluations"),
         (Task(Space(x=Float(0, 1, shape=(300,)))), 100, "cmaes", "300 columns"),
         (Task(Space(**X, free=Float(scale=1.0))), 100, "cmaes", "no bounds"),
