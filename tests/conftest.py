@@ -12,7 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the package `contract`, wh
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy or torch is imported; children inherit it
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what runs in the background; children inherit it
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # so a shell starts what runs in the background; children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis  # noqa: E402
