@@ -34,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run with --slow, or alone with -m slow")
     config.addinivalue_line("filterwarnings", "error")
+    # Hypothesis looks at an attribute of every loaded module; tabpfn's old names, which only it loads, warn at that
+    config.addinivalue_line("filterwarnings", "ignore:Importing from 'tabpfn:DeprecationWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

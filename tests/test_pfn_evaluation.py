@@ -87,7 +87,10 @@ def test_densities_and_probabilities_belong_together(network: Network) -> None:
     tasks = Cell("mixture", 2, 10).tasks(2)
     belief = Reader(tasks.X, tasks.y, 6).believe(network, tasks.Q[:, :3])
     normal = Normal.of(tasks.y)
-    z = torch.linspace(-7, 7, 4001, dtype=torch.float64).expand(2, 3, -1)
+    even = torch.linspace(-7, 7, 4001, dtype=torch.float64).expand(2, 3, -1)
+    fine = torch.linspace(-9, 9, 901, dtype=torch.float64)  # of every component, however narrow
+    parts = (belief.told.mean[..., None] + belief.told.sd[..., None] * fine).flatten(2).clamp(-7, 7)
+    z = torch.cat([even, parts], -1).sort(-1).values
     y = normal.backward(z.flatten(1)).reshape(z.shape)
     mass = belief.below(False, y)
     density = belief.log_density(False, y, torch.zeros(2, 1, dtype=torch.float64)).exp()
