@@ -168,10 +168,6 @@ def test_nothing_here_can_read_a_pickle() -> None:
                 assert node.attr not in ("load", "save"), f"{source.name}:{node.lineno}"
 
 
-shipped = pytest.mark.skipif(not PATH.exists(), reason="the weights are not in this checkout")
-
-
-@shipped
 def test_the_shipped_file_is_small_and_says_what_it_is() -> None:
     assert PATH.stat().st_size <= LARGEST
     network, header = load_weights(PATH)
@@ -179,7 +175,6 @@ def test_the_shipped_file_is_small_and_says_what_it_is() -> None:
     assert all(torch.isfinite(part).all() for part in network.parameters())
 
 
-@shipped
 def test_the_shipped_network_loads_offline_in_under_a_second() -> None:
     """In a process of its own whose sockets raise; imports are not counted, they are those of torch."""
     code = """
