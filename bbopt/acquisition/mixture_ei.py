@@ -30,8 +30,8 @@ class MixtureEI:
     """The score as a function of points.
 
     posterior: output 0 is the objective, minimised, the rest are constraints. best: its lowest feasible value in
-    standardised units, or None where none is known. limits: (c,) standardised thresholds of the constraints. network:
-    whether the network is asked, or only its best kernel regressions.
+    standardised units, or None where none is known. limits: (c,) standardised thresholds of the constraints. evaluable:
+    the chance that a point works at all, or None if that is everywhere.
     """
 
     posterior: PFNPosterior
