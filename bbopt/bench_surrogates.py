@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from surrogates.pfn.evaluation_checks import LEVELS, Coverage, function_coverage
 from surrogates.pfn.evaluation_rivals import fitted, floor, joined, nothing
 from surrogates.pfn.network import Network
 from surrogates.pfn.shipped import PATH
+from surrogates.pfn.threads import limited_threads
 from surrogates.pfn.weights import load_weights
 from surrogates.prior import Tasks
 
@@ -85,7 +85,7 @@ def run_surrogates(
     functions = (FUNCTIONS if cells is None else ()) if functions is None else functions
     mark = header["sha256"][:12]
     found: dict[str, dict[str, Any]] = {}
-    with _one_thread():
+    with limited_threads(1):
         every = list(_parts(chosen, network, mark, tasks, with_floor, functions))
         if cells is None:
             every.append(Part(f"sanity/pfn-{mark}", partial(_sanity, network)))
@@ -300,13 +300,3 @@ def _replace(path: Path, data: dict[str, Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(data) + "\n")
     part.replace(path)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

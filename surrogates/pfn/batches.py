@@ -22,8 +22,9 @@ from bbopt.errors import BboptError
 from surrogates.pfn.anchors import Anchors
 from surrogates.pfn.lessons import Batch, draw_batch
 from surrogates.pfn.recipe import Training
+from surrogates.pfn.threads import limited_threads
 
-__all__ = ["batches", "limited_threads"]
+__all__ = ["batches"]
 
 AHEAD = 6  # batches per worker drawn before they are needed
 ANCHORS = "anchors."
@@ -62,22 +63,6 @@ def batches(training: Training, first: int, stride: int, device: str) -> Iterato
         yield ahead()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def limited_threads(count: int) -> Iterator[None]:
-    """So many threads of torch inside the context, as many as before after it.
-
-    >>> with limited_threads(1):
-    ...     torch.get_num_threads()
-    1
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _draw(training: Training, number: int, device: str) -> Batch:

@@ -1,4 +1,4 @@
-"""One torch thread for a while: products as small as ours lose more to waking threads than they gain from them."""
+"""A number of torch threads for a while: products as small as ours lose more to waking threads than they gain."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within the block torch computes on one thread; afterwards the number is what it was.
+def limited_threads(count: int) -> Iterator[None]:
+    """Within the block torch computes on `count` threads; afterwards the number is what it was.
 
-    >>> with one_thread():
+    >>> with limited_threads(1):
     ...     torch.get_num_threads()
     1
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 
-from surrogates.pfn.batches import batches, limited_threads
+from surrogates.pfn.batches import batches
 from surrogates.pfn.checkpoint import load_checkpoint, save_checkpoint
 from surrogates.pfn.group import Group, Interruption, joined, stopping
 from surrogates.pfn.lessons import Batch, score
 from surrogates.pfn.network import Network
 from surrogates.pfn.recipe import Training
+from surrogates.pfn.threads import limited_threads
 from surrogates.pfn.weights import save_weights
 
 __all__ = ["LOG", "WEIGHTS", "Record", "train"]
