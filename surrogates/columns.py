@@ -58,3 +58,16 @@ class Inputs:
             for j, kind in enumerate(self.kind)
         ]
         return np.concatenate(parts, axis=1)
+
+    def in_columns(self, by_feature: Array) -> Array:
+        """Derivatives in the features (..., p) as derivatives in the columns (..., d); zero for categories.
+
+        >>> Inputs(("category", "float"), (2, 0), (0, 1)).in_columns(np.array([[1.0, 2.0, 3.0]]))
+        array([[0., 3.]])
+        """
+        if "category" not in self.kind:
+            return by_feature
+        numbers = [j for j, kind in enumerate(self.kind) if kind != "category"]
+        by_column = np.zeros((*by_feature.shape[:-1], self.dimension))
+        by_column[..., numbers] = by_feature[..., np.flatnonzero(np.isin(self.owner, numbers))]
+        return by_column

@@ -86,12 +86,6 @@ class Predictor:
     def _norms(self) -> Array:
         return np.asarray((self._scaled**2).sum(axis=-1))
 
-    @cached_property
-    def _numbers(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Columns that are numbers, and the one feature of each."""
-        columns = np.array([j for j, kind in enumerate(self.inputs.kind) if kind != "category"], dtype=np.intp)
-        return columns, np.flatnonzero(np.isin(self._owner, columns))
-
     def correlations(self, features: Array) -> tuple[Array, Array]:
         """k and g, each (m, q, N), between q feature rows and the base points."""
         scaled = features[None] * self._rates[:, None, :]
@@ -122,7 +116,7 @@ class Predictor:
         weight *= moments.slope
         pulled = np.matmul(weight, self._features)  # (m, q, p)
         per_feature = (self._rates**2)[:, None, :] * (pulled - moments.points[None] * weight.sum(axis=-1)[:, :, None])
-        return self._in_columns(per_feature.sum(axis=0))
+        return self.inputs.in_columns(per_feature.sum(axis=0))
 
     def slopes(self, moments: Moments) -> tuple[Array, Array]:
         """(m, q, d) gradients in x of every output's mean (averaged over the S vectors) and of its variance."""
@@ -135,7 +129,7 @@ class Predictor:
         )
         pulled = np.matmul(weight, self._features)
         pulled -= moments.points * weight.sum(axis=-1)[..., None]
-        both = self._in_columns(pulled * (self._rates**2)[:, None, :])
+        both = self.inputs.in_columns(pulled * (self._rates**2)[:, None, :])
         return both[0], both[1]
 
     def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array) -> Array:
@@ -149,16 +143,7 @@ class Predictor:
         half = self.inverse[0] @ self.correlations(features)[0][0].T  # (N, k)
         through = (by_covariance @ half.T) @ self.inverse[0] * moments.slope[0]
         gradient -= through @ self._features - moments.points * through.sum(axis=1)[:, None]
-        return self._in_columns(self.scale[0] * gradient * rate**2)
-
-    def _in_columns(self, by_feature: Array) -> Array:
-        """Derivatives in the features (..., p) as derivatives in the columns (..., d)."""
-        columns, features = self._numbers
-        if len(columns) == self.inputs.dimension:
-            return by_feature
-        gradient = np.zeros((*by_feature.shape[:-1], self.inputs.dimension))
-        gradient[..., columns] = by_feature[..., features]
-        return gradient
+        return self.inputs.in_columns(self.scale[0] * gradient * rate**2)
 
     def covariance(self, A: Array, B: Array | None = None) -> Array:
         """(m, a, b) posterior covariances of the noise-free functions between the rows of A and B (default A)."""

@@ -69,9 +69,8 @@ class NetworkChance:
         missing = np.maximum(self.floor - quantile, 0.0)
         if with_gradient and len(self.classes.classes) > 1:
             (slope,) = torch.autograd.grad(works.sum(), features)
-            numbers = [j for j, kind in enumerate(inputs.kind) if kind != "category"]
-            places = np.flatnonzero(np.isin(inputs.owner, numbers))
-            gradient[:, numbers] = _weight(value, quantile, missing)[:, None] * np.nan_to_num(slope.numpy()[:, places])
+            by_column = inputs.in_columns(np.nan_to_num(slope.numpy()))
+            gradient = _weight(value, quantile, missing)[:, None] * by_column
         return value - PENALTY * missing**2, gradient
 
 

@@ -52,10 +52,7 @@ class MixtureEI:
         features = self._features(X).requires_grad_(True)
         score = self._score(features)
         (slope,) = torch.autograd.grad(score.sum(), features)
-        inputs, gradient = self.posterior.inputs, np.zeros_like(X)
-        numbers = [j for j, kind in enumerate(inputs.kind) if kind != "category"]
-        places = np.flatnonzero(np.isin(inputs.owner, numbers))
-        gradient[:, numbers] = np.nan_to_num(slope.numpy()[:, places])
+        gradient = self.posterior.inputs.in_columns(np.nan_to_num(slope.numpy()))
         return self._chance(X, score.detach().numpy(), True, gradient)
 
     def _features(self, X: Array) -> Tensor:

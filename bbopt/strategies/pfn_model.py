@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bbopt.strategies.gp_model import inputs_of
 from bbopt.strategies.gp_state import GPState
 from bbopt.task import Task
-from surrogates.columns import Inputs
 from surrogates.pfn.posterior import TRAINED_COLUMNS, TRAINED_ROWS, PFNPosterior, fit_pfn
 from surrogates.pfn.warp_choice import choose_warps
 from surrogates.warps import Warp, constraint_warps, objective_warps
@@ -38,8 +38,7 @@ def build(task: Task, values: Array, state: GPState, order: Array, warm: Mapping
 
     warm: the memo of an earlier ask, whose kernels are where the search for kernels starts, or empty.
     """
-    columns = task.space.columns
-    inputs = Inputs(columns.kind, columns.levels, columns.group)
+    inputs = inputs_of(task)
     shown = context_rows(inputs.features(state.X), order, TRAINED_ROWS)
     X = state.X[shown]
     noisy = [kind is not None for kind in task.noises[: values.shape[1]]]

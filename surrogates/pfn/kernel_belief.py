@@ -70,13 +70,13 @@ class KernelBelief:
     def backward(self, moments: Moments, by_mean: Array, by_variance: Array) -> Array:
         """(q, d) gradient of a function with derivatives by_mean (m, q, 1) and by_variance (m, q)."""
         by_k = by_mean * self.weights[:, None, :] + self._through(moments) * by_variance[:, :, None]
-        return self._in_columns(self._pulled(moments, by_k).sum(axis=0))
+        return self.inputs.in_columns(self._pulled(moments, by_k).sum(axis=0))
 
     def slopes(self, moments: Moments) -> tuple[Array, Array]:
         """(m, q, d) gradients of every output's mean and variance."""
         weights = np.broadcast_to(self.weights[:, None, :], moments.slope.shape)
         mean, variance = (self._pulled(moments, part) for part in (weights, self._through(moments)))
-        return self._in_columns(mean), self._in_columns(variance)
+        return self.inputs.in_columns(mean), self.inputs.in_columns(variance)
 
     def _through(self, moments: Moments) -> Array:
         """(m, q, n) derivatives of the variances in the correlations."""
@@ -88,13 +88,3 @@ class KernelBelief:
         weight = by_k * moments.slope
         apart = moments.points[None] * weight.sum(axis=-1)[:, :, None] - np.matmul(weight, self.features)
         return np.asarray(2.0 * self.rate[:, None, :] * apart)
-
-    def _in_columns(self, by_feature: Array) -> Array:
-        """Derivatives in the features (..., p) as derivatives in the columns (..., d); zero for categories."""
-        inputs = self.inputs
-        if "category" not in inputs.kind:
-            return by_feature
-        numbers = [j for j, kind in enumerate(inputs.kind) if kind != "category"]
-        gradient = np.zeros((*by_feature.shape[:-1], inputs.dimension))
-        gradient[..., numbers] = by_feature[..., np.flatnonzero(np.isin(inputs.owner, numbers))]
-        return gradient
