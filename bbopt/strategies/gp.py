@@ -27,7 +27,7 @@ from bbopt.acquisition.search import enumerate_best, maximise, refine
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.strategies.failures import chance_to_work, rough_chance, rows_away
-from bbopt.strategies.gp_domain import design_rows, domain_of, finite_points
+from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.merit import by_merit, taken
@@ -87,22 +87,10 @@ class GP:
     def init(self, task: Task, key: Key) -> GPState:
         return GPState.empty(task)
 
-    def design_size(self, task: Task) -> int:
-        """Rows of the space-filling design.
-
-        >>> from bbopt.space import Float, Space
-        >>> GP(budget=20).design_size(Task(Space(x=Float(0, 1), y=Float(0, 1))))
-        5
-        """
-        if self.initial is not None:
-            return self.initial
-        size = min(max(2 * (task.space.dimension + 1), 5), 50)
-        return size if self.budget is None else max(1, min(size, self.budget // 4))
-
     def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
         with np.errstate(all="ignore"):
-            spread = min(max(self.design_size(task) - request.number, 0), request.n)
-            rows, memo = [self._spread(task, request, key, spread)], {"design": spread}
+            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
+            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
             if spread < request.n:
                 more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
                 rows.append(more)
@@ -117,7 +105,7 @@ class GP:
             return None
         with np.errstate(all="ignore"):
             seen_task, seen = self._view(task, state)
-            model = build(seen_task, seen, seen.warm(()), self.kernel)
+            model = build(seen_task, seen, seen.warm(()), self.kernel, with_region=False)
             values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
             order = by_merit(values, _holds(model, seen, values))
         if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():
@@ -128,12 +116,6 @@ class GP:
         """What is modelled: the outputs as they are, or the penalised objective alone."""
         return penalised_view(task, state) if self.acquisition == "penalty" else (task, state)
 
-    def _spread(self, task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
-        if not n:
-            return np.zeros((0, task.space.dimension))
-        design = Key(key.seed, -1).rng("design")
-        return design_rows(task, design, request.number + offset, n, request.held, key.rng("spread"))
-
     def _modelled(
         self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
     ) -> tuple[Array, dict[str, Any]]:
@@ -141,14 +123,14 @@ class GP:
         offset = len(before)
         if not len(state.X):
             if not len(state.failed):
-                return self._spread(task, request, key, n, offset), {}
+                return spread_rows(task, request, key, n, offset), {}
             return rows_away(task, state, request, key, n, pending), {}
         try:
             with one_torch_thread("GP(failures='pfn')") if self._network(state) else nullcontext():
                 return self._search(task, state, request, key, n, pending)
         except (ArithmeticError, np.linalg.LinAlgError) as trouble:
             note = f"the model failed ({trouble}); space-filling points instead"
-            return self._spread(task, request, key, n, offset), {"note": note}
+            return spread_rows(task, request, key, n, offset), {"note": note}
 
     def _network(self, state: GPState) -> bool:
         return self.failures == "pfn" and len(state.failed) > 0
@@ -158,7 +140,7 @@ class GP:
     ) -> tuple[Array, dict[str, Any]]:
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
-        model = build(seen_task, seen, warm, self.kernel)
+        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance")
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
         rows: list[Array] = []
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
@@ -193,7 +175,7 @@ class GP:
         """The acquisition, and the (k, D) points around which to search."""
         gp, held = model.gp, request.held
         n, limits = len(state.X), np.zeros(task.c)
-        region = None if model.region is None else chance_to_work(self.failures, task, state, model.region)
+        region = chance_to_work(self.failures, task, state, model.region) if len(state.failed) else None
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
         order = by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bbopt.acquisition.domain import Domain, sobol
 from bbopt.conditions import level_values
+from bbopt.query import Key, Request
 from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,6 +52,27 @@ def finite_points(task: Task, held: Mapping[int, float]) -> Array | None:
     for column, value in held.items():
         points = points[points[:, column] == value]
     return points
+
+
+def design_size(task: Task, initial: int | None, budget: int | None) -> int:
+    """Rows of the first design of a strategy with a model: `initial`, or by the columns and the evaluations planned.
+
+    >>> from bbopt.space import Float, Space
+    >>> design_size(Task(Space(x=Float(0, 1), y=Float(0, 1))), None, 20)
+    5
+    """
+    if initial is not None:
+        return initial
+    size = min(max(2 * (task.space.dimension + 1), 5), 50)
+    return size if budget is None else max(1, min(size, budget // 4))
+
+
+def spread_rows(task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
+    """The next n rows of the study's design, the first `offset` of this request left out."""
+    if not n:
+        return np.zeros((0, task.space.dimension))
+    design = Key(key.seed, -1).rng("design")
+    return design_rows(task, design, request.number + offset, n, request.held, key.rng("spread"))
 
 
 def design_rows(task: Task, seed: np.random.Generator, number: int, n: int, held: Mapping[int, float], rng: np.random.Generator) -> Array:  # fmt: skip

@@ -55,8 +55,11 @@ def refit_due(n: int, fitted: int) -> bool:
     return n - fitted >= step or fitted == 0
 
 
-def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel) -> Model:
-    """The model of all told rows (at least one), started from the memo of an earlier ask where there is one."""
+def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True) -> Model:
+    """The model of all told rows (at least one), started from the memo of an earlier ask where there is one.
+
+    with_region: whether rows that cannot work are modelled here.
+    """
     inputs, n = inputs_of(task), len(state.X)
     noise = _noise_variances(task, state)
     learnt = [kind == "unknown" and bool(np.isnan(noise[:, j]).any()) for j, kind in enumerate(task.noises)]
@@ -86,7 +89,9 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel) -
         slopes = np.column_stack([warp.slope(state.values[:, j]) for j, warp in enumerate(warps)])
         variances = noise * slopes**2
     gp = condition(inputs, state.X, Z, fitted, kernel, variances)
-    region = fit_region(inputs, state.X, state.failed, _region_starts(warm)) if len(state.failed) else None
+    region = None
+    if with_region and len(state.failed):
+        region = fit_region(inputs, state.X, state.failed, _region_starts(warm))
     memo: dict[str, Any] = {
         **gp.hyperparameters(),
         "fitted": at,

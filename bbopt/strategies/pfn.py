@@ -18,6 +18,7 @@ import numpy as np
 
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.merit import by_merit, taken
 from bbopt.strategies.penalty import penalised
@@ -81,17 +82,10 @@ class PFN:
     def init(self, task: Task, key: Key) -> GPState:
         return GPState.empty(task)
 
-    def design_size(self, task: Task) -> int:
-        """Rows of the space-filling design."""
-        if self.initial is not None:
-            return self.initial
-        size = min(max(2 * (task.space.dimension + 1), 5), 50)
-        return size if self.budget is None else max(1, min(size, self.budget // 4))
-
     def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
         with np.errstate(all="ignore"):
-            spread = min(max(self.design_size(task) - request.number, 0), request.n)
-            rows, memo = [_spread(task, request, key, spread)], {"design": spread}
+            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
+            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
             if spread < request.n:
                 more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
                 rows.append(more)
@@ -116,7 +110,7 @@ class PFN:
     ) -> tuple[Array, dict[str, Any]]:
         if not len(state.X):
             if not len(state.failed):
-                return _spread(task, request, key, n, len(before)), {}
+                return spread_rows(task, request, key, n, len(before)), {}
             from bbopt.strategies.failures import rows_away
 
             return rows_away(task, state, request, key, n, np.concatenate([request.pending, before])), {}
@@ -139,7 +133,6 @@ class PFN:
         from bbopt.acquisition.finish import belief_of, corner_candidates
         from bbopt.acquisition.search import enumerate_best, maximise, refine
         from bbopt.strategies.failures import chance_to_work, rough_chance
-        from bbopt.strategies.gp_domain import domain_of, finite_points
         from surrogates.pfn.kernel_belief import KernelBelief
 
         model = self._model(task, state, request.open)
@@ -224,12 +217,3 @@ class _Standing:
 def _satisfied(values: Array) -> Array:
     """(n,) whether all constraints hold by their values."""
     return np.asarray((values[:, 1:] <= 0.0).all(axis=1))
-
-
-def _spread(task: Task, request: Request, key: Key, n: int, offset: int = 0) -> Array:
-    if not n:
-        return np.zeros((0, task.space.dimension))
-    from bbopt.strategies.gp_domain import design_rows
-
-    design = Key(key.seed, -1).rng("design")
-    return design_rows(task, design, request.number + offset, n, request.held, key.rng("spread"))
