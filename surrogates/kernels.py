@@ -1,9 +1,9 @@
 """Stationary correlation functions of a scaled squared distance r2, with the slope that every gradient needs.
 
-Both are written as k(r2) and g(r2) = -2 dk/dr2. Then, with r2 = sum_j (x_j - x'_j)^2 / l_j^2,
+All are written as k(r2) and g(r2) = -2 dk/dr2. Then, with r2 = sum_j (x_j - x'_j)^2 / l_j^2,
     dk/dx_j     = -g (x_j - x'_j) / l_j^2
     dk/dlog l_j =  g (x_j - x'_j)^2 / l_j^2
-Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, equations 4.9 (RBF) and 4.17 (Matern 5/2).
+Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, equations 4.9 (RBF) and 4.17 (Matern 3/2 and 5/2).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Kernel = Literal["rbf", "matern52"]
+Kernel = Literal["rbf", "matern52", "matern32"]
+ROOT3 = float(np.sqrt(3.0))
 ROOT5 = float(np.sqrt(5.0))
 
 
@@ -48,6 +49,10 @@ def correlation_and_slope(kernel: Kernel, r2: Array) -> tuple[Array, Array]:
     if kernel == "rbf":
         k = np.exp(-0.5 * r2)
         return k, k
+    if kernel == "matern32":
+        scaled = ROOT3 * np.sqrt(r2)
+        decay = np.exp(-scaled)
+        return (1.0 + scaled) * decay, 3.0 * decay
     scaled = ROOT5 * np.sqrt(r2)
     decay = np.exp(-scaled)
     g = (5.0 / 3.0) * (1.0 + scaled) * decay
