@@ -1,14 +1,15 @@
 """Means and variances of several Gaussian process outputs at once, and the way back for gradients.
 
-Every output has its own correlation matrix over the same N base points. An output may hold S vectors of base values
-instead of one (draws of noisy or pending values): its variance does not depend on them, so S means cost little more
-than one. `forward` gives means and variances of q points; `backward` turns derivatives of any function of those into a
+Every output has its own correlation matrix over the same N base points, and its own kernel where they differ. To the
+correlation an `offset` may be added: the variance, in units of the scale, of a constant mean that is integrated out.
+An output may hold S vectors of base values instead of one (draws of noisy or pending values): its variance does not
+depend on them, so S means cost little more than one. `forward` gives means and variances of q points; `backward` turns derivatives of any function of those into a
 gradient in x, without a derivative array of shape (q, N, d) ever being made. Computation is in blocks of BLAS calls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -53,18 +54,29 @@ class Beliefs(Protocol):
 class Predictor:
     """m outputs over N base points.
 
-    lengthscales: (m, d); scale: (m,) prior variances; mean: (m,) prior means; inverse: (m, N, N) inverses of the lower
-    Cholesky factors of the correlation matrices (noise included); weights: (m, N, S) = K^-1 (values - mean).
+    kernel: of all outputs, or one for each; lengthscales: (m, d); scale: (m,) prior variances; mean: (m,) prior means;
+    inverse: (m, N, N) inverses of the lower Cholesky factors of the correlation matrices (offset and noise included);
+    weights: (m, N, S) = K^-1 (values - mean); offset: (m,), or one number, that is added to every correlation.
     """
 
     inputs: Inputs
-    kernel: Kernel
+    kernel: Kernel | tuple[Kernel, ...]
     X: Array
     lengthscales: Array
     scale: Array
     mean: Array
     inverse: Array
     weights: Array
+    offset: Array | float = 0.0
+
+    def take(self, chosen: NDArray[np.intp]) -> Predictor:
+        """The outputs at the given places, in that order."""
+        kernel = self.kernel if isinstance(self.kernel, str) else tuple(self.kernel[j] for j in chosen)
+        return replace(
+            self, kernel=kernel, lengthscales=self.lengthscales[chosen], scale=self.scale[chosen],
+            mean=self.mean[chosen], inverse=self.inverse[chosen], weights=self.weights[chosen],
+            offset=self.offset[chosen] if isinstance(self.offset, np.ndarray) else self.offset,
+        )  # fmt: skip
 
     @cached_property
     def _owner(self) -> NDArray[np.intp]:
@@ -87,14 +99,14 @@ class Predictor:
         return np.asarray((self._scaled**2).sum(axis=-1))
 
     def correlations(self, features: Array) -> tuple[Array, Array]:
-        """k and g, each (m, q, N), between q feature rows and the base points."""
+        """k (offset included) and g, each (m, q, N), between q feature rows and the base points."""
         scaled = features[None] * self._rates[:, None, :]
         r2 = np.matmul(scaled, self._scaled.transpose(0, 2, 1))
         r2 *= -2.0
         r2 += (scaled**2).sum(axis=-1)[:, :, None]
         r2 += self._norms[:, None, :]
         np.maximum(r2, 0.0, out=r2)
-        return correlation_and_slope(self.kernel, r2)
+        return correlations_and_slopes(self.kernel, r2, self.offset)
 
     def forward(self, X: Array) -> Moments:
         """Moments at (q, d) points. Variances are those of the noise-free function."""
@@ -102,7 +114,7 @@ class Predictor:
         k, g = self.correlations(points)
         mean = np.matmul(k, self.weights) + self.mean[:, None, None]
         half = np.matmul(self.inverse, k.transpose(0, 2, 1))
-        share = 1.0 - np.einsum("mnq,mnq->mq", half, half)
+        share = 1.0 + np.reshape(self.offset, (-1, 1)) - np.einsum("mnq,mnq->mq", half, half)
         return Moments(mean, self.scale[:, None] * np.maximum(share, FLOOR), points, g, half)
 
     def backward(self, moments: Moments, by_mean: Array, by_variance: Array) -> Array:
@@ -132,18 +144,19 @@ class Predictor:
         both = self.inputs.in_columns(pulled * (self._rates**2)[:, None, :])
         return both[0], both[1]
 
-    def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array) -> Array:
-        """(q, d) gradient in x of sum_k w_k cov(x, B_k) of output 0, for weights by_covariance (q, k) and rows B (k, d)."""
+    def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array, output: int = 0) -> Array:
+        """(q, d) gradient in x of sum_k w_k cov(x, B_k) of one output, for weights by_covariance (q, k) and rows B (k, d)."""
         features = self.inputs.features(B)
-        rate = self._rates[0]
+        rate, kernel = self._rates[output], self.kernel if isinstance(self.kernel, str) else self.kernel[output]
         scaled, points = features * rate, moments.points * rate
         r2 = (points**2).sum(axis=1)[:, None] + (scaled**2).sum(axis=1)[None, :] - 2.0 * points @ scaled.T
-        direct = by_covariance * correlation_and_slope(self.kernel, np.maximum(r2, 0.0))[1]
+        direct = by_covariance * correlation_and_slope(kernel, np.maximum(r2, 0.0))[1]
         gradient = direct @ features - moments.points * direct.sum(axis=1)[:, None]
-        half = self.inverse[0] @ self.correlations(features)[0][0].T  # (N, k)
-        through = (by_covariance @ half.T) @ self.inverse[0] * moments.slope[0]
+        one = self.take(np.array([output]))
+        half = one.inverse[0] @ one.correlations(features)[0][0].T  # (N, k)
+        through = (by_covariance @ half.T) @ one.inverse[0] * moments.slope[output]
         gradient -= through @ self._features - moments.points * through.sum(axis=1)[:, None]
-        return self.inputs.in_columns(self.scale[0] * gradient * rate**2)
+        return self.inputs.in_columns(self.scale[output] * gradient * rate**2)
 
     def covariance(self, A: Array, B: Array | None = None) -> Array:
         """(m, a, b) posterior covariances of the noise-free functions between the rows of A and B (default A)."""
@@ -151,14 +164,44 @@ class Predictor:
         right = left if B is None else self.inputs.features(B)
         half_left = np.matmul(self.inverse, self.correlations(left)[0].transpose(0, 2, 1))
         half_right = half_left if B is None else np.matmul(self.inverse, self.correlations(right)[0].transpose(0, 2, 1))
-        prior = prior_correlation(self.kernel, left, right, self._rates)
+        prior = prior_correlation(self.kernel, left, right, self._rates, self.offset)
         return np.asarray(self.scale[:, None, None] * (prior - np.matmul(half_left.transpose(0, 2, 1), half_right)))
 
 
-def prior_correlation(kernel: Kernel, A: Array, B: Array, rates: Array) -> Array:
-    """(m, a, b) correlations between feature rows A (a, p) and B (b, p) for inverse lengthscales (m, p)."""
+def prior_correlation(
+    kernel: Kernel | tuple[Kernel, ...], A: Array, B: Array, rates: Array, offset: Array | float = 0.0
+) -> Array:
+    """(m, a, b) correlations between feature rows A (a, p) and B (b, p) for inverse lengthscales (m, p).
+
+    kernel and offset: of all m, or one for each.
+
+    >>> point = np.zeros((1, 2))
+    >>> prior_correlation(("rbf", "matern32"), point, point, np.ones((2, 2)), np.array([0.0, 10.0])).ravel()
+    array([ 1., 11.])
+    """
     left = A[None] * rates[:, None, :]
     right = B[None] * rates[:, None, :]
     r2 = (left**2).sum(axis=-1)[:, :, None] + (right**2).sum(axis=-1)[:, None, :]
     r2 -= 2.0 * np.matmul(left, right.transpose(0, 2, 1))
-    return correlation_and_slope(kernel, np.maximum(r2, 0.0))[0]
+    return correlations_and_slopes(kernel, np.maximum(r2, 0.0), offset)[0]
+
+
+def correlations_and_slopes(
+    kernel: Kernel | tuple[Kernel, ...], r2: Array, offset: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """k + offset and g (see `surrogates.kernels`) at scaled squared distances (m, ...), by the kernel of each of the m.
+
+    >>> k, g = correlations_and_slopes(("rbf", "matern32"), np.zeros((2, 1)), 1.0)
+    >>> k.ravel(), g.ravel()
+    (array([2., 2.]), array([1., 3.]))
+    """
+    if isinstance(kernel, str) or len(set(kernel)) == 1:
+        k, g = correlation_and_slope(kernel if isinstance(kernel, str) else kernel[0], r2)
+    else:
+        k, g = np.empty_like(r2), np.empty_like(r2)
+        for name in sorted(set(kernel)):
+            own = np.flatnonzero([other == name for other in kernel])
+            k[own], g[own] = correlation_and_slope(name, r2[own])
+    if np.any(offset):
+        k = k + np.reshape(offset, (-1, *[1] * (r2.ndim - 1)))
+    return k, g
