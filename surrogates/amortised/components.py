@@ -10,8 +10,9 @@ Each of the K vectors ("components") is an exact Gaussian process with mean 0:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,31 +136,49 @@ class Components:
         )  # fmt: skip
         return part.weighted(part.log_weight)
 
-    def merged(self) -> Components:
-        """Equal vectors made one, whose weight is the sum of theirs; in the order of first appearance.
+    def heaviest(self, count: int) -> tuple[NDArray[np.intp], Array]:
+        """Places and log weights of the `count` heaviest vectors after equal ones were merged, heaviest first.
 
-        >>> same = Components(np.zeros(3, int), np.ones((3, 1)), np.array([0.1, 0.2, 0.1]), np.ones(3), np.log([0.2, 0.3, 0.5]))
-        >>> np.exp(same.merged().log_weight).round(3)
-        array([0.7, 0.3])
+        Of equal vectors the first keeps its place, with the sum of their weights; the weights are then normalised.
+        UsageError for a count below 1.
         """
+        if count < 1:
+            raise UsageError(f"expected a count of at least 1, got {count}; ask for one component or more")
         rows = np.column_stack([self.kernel, self.noise, self.scale, self.lengthscales])
         _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        if len(first) == len(self):
-            return self
         sums = np.full(len(first), -np.inf)
         np.logaddexp.at(sums, group.ravel(), self.log_weight)
-        order = np.argsort(first)
-        return replace(self.take(first[order]), log_weight=sums[order])
+        order = np.lexsort((first, -sums))[:count]
+        return first[order], np.asarray(sums[order] - logsumexp(sums[order]))
 
     def at_most(self, count: int) -> Components:
         """The `count` heaviest vectors after equal ones were merged, heaviest first: what a search works with.
 
-        >>> parts = Components(np.zeros(3, int), np.arange(1.0, 4.0)[:, None], np.ones(3), np.ones(3), np.log([0.1, 0.6, 0.3]))
-        >>> parts.at_most(2).lengthscales.ravel(), np.exp(parts.at_most(2).log_weight).round(3)
-        (array([2., 3.]), array([0.667, 0.333]))
+        >>> lengths = np.array([[1.0], [2.0], [3.0], [2.0]])
+        >>> four = Components(np.zeros(4, int), lengths, np.ones(4), np.ones(4), np.log([0.3, 0.4, 0.1, 0.2]))
+        >>> two = four.at_most(2)
+        >>> two.lengthscales.ravel(), np.exp(two.log_weight).round(3)
+        (array([2., 1.]), array([0.667, 0.333]))
         """
-        if count < 1:
-            raise UsageError(f"expected a count of at least 1, got {count}; ask for one component or more")
-        merged = self.merged()
-        heaviest = np.argsort(-merged.log_weight, kind="stable")[:count]
-        return merged.take(heaviest)
+        chosen, log_weight = self.heaviest(count)
+        return replace(self.take(chosen), log_weight=log_weight)
+
+
+def components_of(saved: Mapping[str, Any]) -> tuple[Components, ...]:
+    """The components of every output from the plain data that `AmortisedGP.hyperparameters` gives.
+
+    >>> plain = {"owner": np.zeros(1, int), "kernel": np.zeros(1, int), "lengthscales": np.ones((1, 2)),
+    ...          "noise": np.ones(1), "scale": np.ones(1), "log_weight": np.zeros(1), "offset": np.array([10.0])}
+    >>> [(len(part), part.offset) for part in components_of(plain)]
+    [(1, 10.0)]
+    """
+    owner = np.asarray(saved["owner"])
+    found = []
+    for j, offset in enumerate(saved["offset"]):
+        kernel = np.asarray(saved["kernel"])[owner == j].astype(np.intp)
+        lengthscales, noise, scale, log_weight = (
+            np.asarray(saved[name], dtype=float)[owner == j]
+            for name in ("lengthscales", "noise", "scale", "log_weight")
+        )
+        found.append(Components(kernel, lengthscales, noise, scale, log_weight, float(offset)))
+    return tuple(found)
