@@ -29,9 +29,9 @@ from surrogates.pfn.evaluation_checks import LEVELS, Coverage, function_coverage
 from surrogates.pfn.evaluation_rivals import fitted, floor, joined, nothing
 from surrogates.pfn.network import Network
 from surrogates.pfn.shipped import PATH
-from surrogates.pfn.threads import limited_threads
 from surrogates.pfn.weights import load_weights
 from surrogates.prior import Tasks
+from surrogates.training.threads import limited_threads
 
 __all__ = ["CELLS", "FUNCTIONS", "run_surrogates"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from surrogates.pfn.weights import add_facts
+from surrogates.training.weights import add_facts
 
 __all__ = ["record_in", "summary"]
 

@@ -1,13 +1,14 @@
-"""The command that trains a model that comes with the package."""
+"""The commands that train the models that come with the package: one per model, all with the same options and the same run."""
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ import click
 from bbopt.cli_output import json_option, note, print_json
 
 if TYPE_CHECKING:
-    from surrogates.pfn.training import Record
+    from surrogates.training.loop import Record
+    from surrogates.training.subject import Subject
 
 __all__ = ["train"]
 
@@ -26,30 +28,57 @@ def train() -> None:
     """Train a model that comes with bbopt, from data drawn here; nothing is downloaded.
 
     \b
-    Example:
+    Examples:
       bbopt train pfn --config smoke --out smoke
+      bbopt train amortised --config smoke --out smoke
 
     JSON: each command says what it prints with --json.
     """
 
 
+@dataclass(frozen=True)
+class Call:
+    """What a command is called with."""
+
+    config: str
+    out: Path
+    minutes: float | None
+    steps: int | None
+    device: str | None
+    seed: int | None
+    quiet: bool
+    as_json: bool
+
+
+def _with_options(command: Callable[[Call], None]) -> Callable[..., None]:
+    """The options of a command that trains."""
+
+    @click.option("--config", "-c", required=True, metavar="NAME|FILE", help="cpu, gpu, smoke, or a JSON file like theirs.")  # fmt: skip
+    @click.option("--out", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder of the training.")  # fmt: skip
+    @click.option("--minutes", type=float, metavar="M", help="End after this long.  [default: the configuration's]")
+    @click.option("--steps", type=int, metavar="N", help="End after so many steps.  [default: the configuration's]")
+    @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the configuration's]")  # fmt: skip
+    @click.option("--seed", type=int, metavar="K", help="Of all random numbers.  [default: the configuration's]")
+    @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
+    @json_option
+    @functools.wraps(command)
+    def called(config: str, out: Path, minutes: float | None, steps: int | None, device: str | None, seed: int | None,
+               quiet: bool, as_json: bool) -> None:  # fmt: skip
+        command(Call(config, out, minutes, steps, device, seed, quiet, as_json))
+
+    return called
+
+
 @train.command("pfn", short_help="The prior-data fitted network.")
-@click.option("--config", "-c", required=True, metavar="NAME|FILE", help="cpu, gpu, smoke, or a JSON file like theirs.")
-@click.option("--out", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder of the training.")  # fmt: skip
-@click.option("--minutes", type=float, metavar="M", help="End after this long.  [default: the configuration's]")
-@click.option("--steps", type=int, metavar="N", help="End after so many steps.  [default: the configuration's]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the configuration's]")
-@click.option("--seed", type=int, metavar="K", help="Of all random numbers.  [default: the configuration's]")
-@click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
-@json_option
-def pfn(config: str, out: Path, minutes: float | None, steps: int | None, device: str | None, seed: int | None,
-        quiet: bool, as_json: bool) -> None:  # fmt: skip
+@_with_options
+def pfn(call: Call) -> None:
     """Train the prior-data fitted network on random tasks, for a number of steps or minutes, whichever ends first.
 
     The gap is the distance to the exact Gaussian process with the true hyperparameters, in nats per predicted value, which
-    no model can bring to 0; quiet is the gap where data are noise-free. Every line of progress is also in OUT/log.jsonl.
-    Ctrl-C and the same command later go on where it stopped. With --minutes or --steps the configuration's own end is
-    replaced. Several GPUs or processes: torchrun --nproc-per-node N -m bbopt.cli train pfn ...
+    no model can bring to 0; gap latent is that of noise-free values, gap quiet the one where data are noise-free. Every
+    line of progress is also in OUT/log.jsonl. Ctrl-C and the same command later go on where it stopped. With --minutes or
+    --steps the configuration's own end is replaced. Several GPUs or processes: torchrun --nproc-per-node N -m bbopt.cli
+    train pfn ...
 
     \b
     Examples:
@@ -59,40 +88,77 @@ def pfn(config: str, out: Path, minutes: float | None, steps: int | None, device
 
     JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
     """
+    with _torch_needed():
+        from surrogates.pfn.subject import CONFIGS, PFNSubject
+    _run(PFNSubject, CONFIGS, call)
+
+
+@train.command("amortised", short_help="The network that reads a Gaussian process's hyperparameters off data.")
+@_with_options
+def amortised(call: Call) -> None:
+    """Train the network that gives a Gaussian process its hyperparameters, for a number of steps or minutes.
+
+    Gains are nats by which the true hyperparameters are more likely given the data than before it, for data sets of few
+    and of many rows. Every line of progress is also in OUT/log.jsonl. Ctrl-C and the same command later go on where it
+    stopped. With --minutes or --steps the configuration's own end is replaced. Several GPUs or processes: torchrun
+    --nproc-per-node N -m bbopt.cli train amortised ...
+
+    \b
+    Examples:
+      bbopt train amortised --config smoke --out smoke
+      bbopt train amortised --config cpu --out net --minutes 100
+      bbopt train amortised --config gpu --out net
+
+    JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
+    """
+    with _torch_needed():
+        from surrogates.amortised.subject import CONFIGS, AmortisedSubject
+    _run(AmortisedSubject, CONFIGS, call)
+
+
+@contextmanager
+def _torch_needed() -> Iterator[None]:
+    """Raises MissingPackage where the packages that training needs are not installed."""
     try:
-        from surrogates.pfn.recipe import Training, configuration
-        from surrogates.pfn.training import train as run
-        from surrogates.pfn.weights import load_tensors
+        yield
     except ModuleNotFoundError as missing:
         from bbopt.errors import MissingPackage
 
         raise MissingPackage(f"training needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'") from missing
 
-    data = configuration(config)
-    if minutes is not None or steps is not None:
-        data |= {"minutes": minutes, "steps": steps}
-    data |= {name: value for name, value in (("device", device), ("seed", seed)) if value is not None}
-    training = Training.from_json(data)
+
+def _run(kind: type[Subject], configs: Path, call: Call) -> None:
+    """Train a kind of subject, whose named configurations stand in a folder."""
+    with _torch_needed():
+        from surrogates.training.loop import train as run
+        from surrogates.training.recipe import Training, configuration
+        from surrogates.training.weights import load_tensors
+
+    data = configuration(call.config, configs)
+    if call.minutes is not None or call.steps is not None:
+        data |= {"minutes": call.minutes, "steps": call.steps}
+    data |= {name: value for name, value in (("device", call.device), ("seed", call.seed)) if value is not None}
+    training = Training.from_json(data, kind)
     first_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun starts; the others say nothing
     last: list[Record] = []
     try:
-        with _progress(quiet or not first_process) as show:
+        with _progress(call.quiet or not first_process) as show:
 
             def report(record: Record) -> None:
                 last[:] = [record]
                 show(record)
 
-            weights = run(training, out, report)
+            weights = run(training, call.out, report)
     except KeyboardInterrupt:
         if first_process:
-            note(f"what was learnt is safe in {out}; the same command goes on from here")
+            note(f"what was learnt is safe in {call.out}; the same command goes on from here")
         raise
     if not first_process:
         return
     header = load_tensors(weights)[1]
-    if as_json:
+    if call.as_json:
         print_json({"weights": str(weights), "steps": header["steps"], "seconds": header["seconds"],
-                    "last": asdict(last[0]) if last else None})  # fmt: skip
+                    "last": last[0].to_json() if last else None})  # fmt: skip
     else:
         click.echo(f"{header['steps']} steps in {_time(header['seconds'])}; the weights: {weights}")
 
@@ -125,8 +191,10 @@ def _progress(quiet: bool) -> Iterator[Callable[[Record], None]]:
 
 
 def _text(record: Record) -> str:
-    parts = {"loss": record.loss, "gap": record.gap, "quiet": record.gap_quiet}
-    return ", ".join(f"{name} {'-' if math.isnan(value) else f'{value:.3f}'}" for name, value in parts.items())
+    parts = {"loss": record.loss, **record.numbers}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {'-' if math.isnan(value) else f'{value:.3f}'}" for name, value in parts.items()
+    )
 
 
 def _left(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""`bbopt train pfn`: what it prints, how it goes on after Ctrl-C, and how two processes train as one."""
+"""`bbopt train`: what it prints, how it goes on after Ctrl-C, and how two processes train as one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from cli_shell import SHELL, document, refused, run
 import bbopt.cli_train as cli_train
 from surrogates.pfn.lessons import draw_batch, score
 from surrogates.pfn.network import Network
-from surrogates.pfn.recipe import Training
-from surrogates.pfn.training import LOG, WEIGHTS
-from surrogates.pfn.weights import load_tensors, load_weights
+from surrogates.pfn.subject import PFNSubject, blur
+from surrogates.pfn.weights import load_weights
+from surrogates.training.loop import LOG, WEIGHTS
+from surrogates.training.recipe import Training
+from surrogates.training.weights import load_tensors
 
 TINY: dict[str, Any] = {
     "seed": 5, "steps": 4, "rate": 2e-3, "warmup": 3, "workers": 0, "every": 2,
@@ -40,13 +42,23 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_shows_examples_the_form_of_the_json_and_every_option() -> None:
-    text = run("train", "pfn", "--help").stdout
-    assert "bbopt train pfn" in text and "JSON: " in text and "torchrun" in text
-    assert all(
-        option.help for option in cli_train.pfn.params if isinstance(option, click.Option) and option.name != "help"
-    )
-    assert "pfn" in run("train", "--help").stdout
+@pytest.mark.parametrize("name", ["pfn", "amortised"])
+def test_help_shows_examples_the_form_of_the_json_and_every_option(name: str) -> None:
+    text = run("train", name, "--help").stdout
+    assert f"bbopt train {name}" in text and "JSON: " in text and "torchrun" in text
+    options = [option for option in cli_train.train.commands[name].params if isinstance(option, click.Option)]
+    assert {option.name for option in options} >= {
+        "config",
+        "out",
+        "minutes",
+        "steps",
+        "device",
+        "seed",
+        "quiet",
+        "as_json",
+    }
+    assert all(option.help for option in options if option.name != "help")
+    assert name in run("train", "--help").stdout
 
 
 def test_it_prints_progress_on_standard_error_and_the_result_on_standard_output(tiny: Path, tmp_path: Path) -> None:
@@ -147,19 +159,21 @@ def test_two_processes_follow_the_average_of_their_gradients(tiny: Path, tmp_pat
     done = pair(tiny, tmp_path / "net")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the weights:") == 1
-    training = Training.from_json(TINY)
+    training = Training.from_json(TINY, PFNSubject)
+    kind = training.subject
+    assert isinstance(kind, PFNSubject)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        network = Network(training.shape)
+        network = Network(kind.shape)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=training.decay)
     for step in range(4):
         optimizer.param_groups[0]["lr"] = training.learning_rate(step, 0.0)
         optimizer.zero_grad()
         for rank in range(2):
-            batch = draw_batch(training.prior, training.sizes, 4, (training.seed, 2 * step + rank))
+            batch = draw_batch(kind.prior, kind.sizes, 4, (training.seed, 2 * step + rank))
             generator = torch.Generator().manual_seed((training.seed * 1_000_003 + step) * 64 + rank)
             jitter = torch.randn(*batch.oracle.shape, generator=generator, dtype=torch.float64)
-            losses, _ = score(network, batch, jitter, training.blur(step, 0.0))
+            losses, _ = score(network, batch, jitter, blur(training.progress(step, 0.0)))
             torch.autograd.backward(losses.mean() / 2.0)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()

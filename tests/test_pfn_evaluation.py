@@ -25,8 +25,9 @@ from surrogates.pfn.evaluation_rivals import ZeroMean, _prior, fitted, floor, jo
 from surrogates.pfn.mixture import Mixture
 from surrogates.pfn.network import Network, Shape
 from surrogates.pfn.normalise import Normal
-from surrogates.pfn.weights import load_weights, save_weights
+from surrogates.pfn.weights import load_weights
 from surrogates.prior import Tasks
+from surrogates.training.weights import save_weights
 
 SMALL = Shape(width=16, layers=1, heads=2, inner=16, columns=16, anchors=6)
 

@@ -1,15 +1,9 @@
-"""The training loop: it learns, it goes on where it stopped to the bit, and it ends cleanly alone and in company."""
+"""The network as a subject of training: it learns, its batches and steps follow from seeds, wrong values are refused."""
 
 from __future__ import annotations
 
 import doctest
-import itertools
 import json
-import os
-import signal
-import threading
-import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,23 +13,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from bbopt.errors import BboptError, UsageError, ValueRefused
-from surrogates.pfn import batches, checkpoint, group, lessons, recipe, training
-from surrogates.pfn.batches import batches as batches_of
-from surrogates.pfn.checkpoint import CHECKPOINT
-from surrogates.pfn.group import stopping
+from bbopt.errors import UsageError
+from surrogates.pfn import lessons, subject
 from surrogates.pfn.lessons import Sizes, draw_batch, score
 from surrogates.pfn.network import Network
-from surrogates.pfn.recipe import Training, configuration, configurations
-from surrogates.pfn.training import LOG, WEIGHTS, Record, train
-from surrogates.pfn.weights import load_tensors, load_weights
+from surrogates.pfn.subject import CONFIGS, PFNSubject, blur
+from surrogates.pfn.weights import load_weights
 from surrogates.prior import Prior
+from surrogates.training.checkpoint import CHECKPOINT
+from surrogates.training.loop import LOG, WEIGHTS, Record, train
+from surrogates.training.recipe import Training, configuration, configurations
+from surrogates.training.weights import load_tensors
 
 TINY = Training.from_json({
     "seed": 5, "steps": 6, "rate": 2e-3, "warmup": 3, "workers": 0, "every": 2,
     "shape": {"width": 16, "layers": 1, "heads": 2, "inner": 16, "columns": 2, "anchors": 4},
     "sizes": {"columns": [1, 2], "rows": [3, 9], "points": 4, "tokens": 70, "tasks": [3, 8]},
-})  # fmt: skip
+}, PFNSubject)  # fmt: skip
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -66,13 +60,12 @@ def stop_at(step: int) -> Any:
     return report
 
 
-def held_out(network: Network, count: int) -> tuple[float, float]:
+def held_out(kind: PFNSubject, network: Network, count: int) -> tuple[float, float]:
     """Mean gaps (told values, noise-free values) on batches that no training with a seed below 900 sees."""
-    smoke = Training.from_json(configuration("smoke"))
     gaps = []
     with torch.no_grad():
         for index in range(count):
-            batch = draw_batch(smoke.prior, smoke.sizes, smoke.shape.anchors, (900, index))
+            batch = draw_batch(kind.prior, kind.sizes, kind.shape.anchors, (900, index))
             gaps.append(score(network, batch, torch.zeros_like(batch.oracle))[1].nanmean((0, 1)))
     told_latent = torch.stack(gaps).mean(0)
     return float(told_latent[1]), float(told_latent[0])
@@ -84,9 +77,11 @@ def test_a_smoke_training_narrows_the_gap_to_the_exact_process(tmp_path: Path) -
     This network starts at the anchors' average. Measured with its prior on 25 held-out batches, told values (noise-free
     ones): 1.45 (1.59) nats above the oracle untrained, 1.15 (1.25) after 120 steps of `smoke`, 9 CPU-s.
     """
-    smoke = Training.from_json({**configuration("smoke"), "steps": 120})
-    before = held_out(Network(smoke.shape), 25)
-    after = held_out(load_weights(train(smoke, tmp_path))[0], 25)
+    smoke = Training.from_json({**configuration("smoke", CONFIGS), "steps": 120}, PFNSubject)
+    kind = smoke.subject
+    assert isinstance(kind, PFNSubject)
+    before = held_out(kind, kind.network(), 25)
+    after = held_out(kind, load_weights(train(smoke, tmp_path))[0], 25)
     assert 1.2 < before[0] < 1.7
     assert after[0] < 0.85 * before[0] and after[1] < 0.85 * before[1]
 
@@ -112,141 +107,39 @@ def test_workers_draw_the_same_batches(tmp_path: Path) -> None:
     assert same(weights(tmp_path / "none"), weights(tmp_path / "one"))
 
 
-def test_a_killed_run_takes_steps_again_and_logs_them_once(tmp_path: Path) -> None:
-    train(TINY, tmp_path / "whole")
-    train(replace(TINY, steps=2, every=1), tmp_path / "killed")
-    early = (tmp_path / "killed" / CHECKPOINT).read_bytes()
-    train(replace(TINY, steps=4, every=1), tmp_path / "killed")
-    (tmp_path / "killed" / CHECKPOINT).write_bytes(early)  # as if killed before the next one was written
-    with (tmp_path / "killed" / LOG).open("a") as file:
-        file.write('{"step": 5, "lo')
-    train(replace(TINY, every=1), tmp_path / "killed")
-    assert [line["step"] for line in log(tmp_path / "killed")] == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("signals", [1, 3])
-def test_ctrl_c_in_the_middle_of_an_update_leaves_a_consistent_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
-) -> None:
-    """One waits for the step to end; a third breaks it off, and the checkpoint before it stays."""
-    train(TINY, tmp_path / "whole")
-    update, calls = torch.optim.AdamW.step, 0
-
-    def interrupted(self: Any, *args: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            update(self, *args)
-            for _ in range(signals):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.01)
-            return None
-        return update(self, *args)
-
-    handler = signal.getsignal(signal.SIGINT)
-    folder = tmp_path / "interrupted"
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(replace(TINY, save_seconds=0.0), folder)
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert load_tensors(folder / CHECKPOINT)[1]["step"] == (3 if signals == 1 else 2)
-    assert not (folder / WEIGHTS).exists() and not list(folder.glob("*.part"))
-    train(TINY, folder)
-    assert same(weights(tmp_path / "whole"), weights(folder))
-
-
-def test_signals_to_stop_are_counted_and_handlers_restored() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stopping() as interruption:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        assert interruption.asked
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_it_runs_in_a_thread_and_leaves_no_trace(tmp_path: Path) -> None:
-    before = torch.random.get_rng_state(), torch.get_num_threads(), dict(os.environ)
-    thread = threading.Thread(target=train, args=(replace(TINY, steps=1), tmp_path))
-    thread.start()
-    thread.join()
-    assert (tmp_path / WEIGHTS).exists()
-    assert before[0].equal(torch.random.get_rng_state()) and before[1:] == (torch.get_num_threads(), dict(os.environ))
-
-
-def test_a_batch_worker_that_dies_gives_a_clear_error() -> None:
-    from multiprocessing import active_children
-
-    with batches_of(replace(TINY, workers=1), 0, 1, "cpu") as drawn:
-        next(drawn)
-        for child in active_children():
-            child.kill()
-        with pytest.raises(BboptError, match=r"draws batches has died.*goes on from the checkpoint") as caught:
-            list(itertools.islice(drawn, batches.AHEAD + 2))
-        assert isinstance(caught.value.__cause__, BrokenProcessPool)
-
-
-def test_an_update_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = training.score
-
-    def broken(network: Network, batch: Any, jitter: Tensor, blur: float) -> tuple[Tensor, Tensor]:
-        losses, gaps = real(network, batch, jitter, blur)
-        return losses * torch.nan, gaps
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "score", broken)
-        train(replace(TINY, steps=2), tmp_path)
-    tensors, header = load_tensors(tmp_path / CHECKPOINT)
-    assert header["step"] == 2 and header["updates"] == 0
-    with torch.random.fork_rng():
-        torch.manual_seed(TINY.seed)
-        fresh = Network(TINY.shape).state_dict()
-    assert all(tensors["weights." + name].equal(part) for name, part in fresh.items())
-    assert log(tmp_path)[0]["loss"] is None
-    train(TINY, tmp_path)
-    assert load_tensors(tmp_path / CHECKPOINT)[1]["updates"] == 4
-
-
-def test_other_configurations_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
-    train(replace(TINY, steps=1), tmp_path)
-    with pytest.raises(UsageError, match=r"holds a training with another seed, rate; give the same configuration"):
-        train(replace(TINY, seed=6, rate=0.1), tmp_path)
-    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-9])
-    with pytest.raises(ValueRefused, match="cannot be read"):
-        train(TINY, tmp_path)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected a GPU .* found 0; train with --device cpu"):
-        train(replace(TINY, device="cuda"), tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
-def test_time_ends_a_run_too(tmp_path: Path) -> None:
-    train(replace(TINY, steps=None, minutes=0.01), tmp_path)
-    assert load_tensors(tmp_path / CHECKPOINT)[1]["seconds"] >= 0.6
-
-
-def test_progress_and_learning_rate() -> None:
-    run = Training(steps=1000, minutes=10.0, rate=1.0, warmup=100)
-    assert run.progress(250, 0.0) == 0.25 and run.progress(250, 300.0) == 0.5 and run.progress(0, 1e9) == 1.0
-    assert run.learning_rate(0, 0.0) == pytest.approx(0.01)
-    assert run.learning_rate(500, 0.0) == pytest.approx(0.51) and run.learning_rate(1000, 0.0) == pytest.approx(0.02)
-
-
 def test_values_are_asked_for_ever_more_exactly() -> None:
-    run = Training(steps=1000)
-    assert run.blur(0, 0.0) == run.blur(200, 0.0) == pytest.approx(5e-4)
-    assert run.blur(400, 0.0) == pytest.approx((5e-4 * 2e-6) ** 0.5)
-    assert run.blur(600, 0.0) == pytest.approx(2e-6) and run.blur(1000, 0.0) == pytest.approx(2e-6)
+    assert blur(0.0) == blur(0.2) == pytest.approx(5e-4)
+    assert blur(0.4) == pytest.approx((5e-4 * 2e-6) ** 0.5)
+    assert blur(0.6) == pytest.approx(2e-6) and blur(1.0) == pytest.approx(2e-6)
 
 
-@pytest.mark.parametrize("name", configurations())
+def test_the_blur_of_a_step_follows_the_progress_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, kind = [], PFNSubject(sizes=Sizes((1, 2), (3, 9), 4, 70, (3, 8)))
+    batch, network = kind.draw((5, 0), "cpu"), kind.network()
+
+    def noted(network: Network, tasks: Any, jitter: Tensor, width: float) -> tuple[Tensor, Tensor]:
+        asked.append((width, jitter))
+        return score(network, tasks, jitter, width)
+
+    monkeypatch.setattr(subject, "score", noted)
+    for progress in (0.1, 0.4):
+        kind.learn(network, batch, torch.Generator().manual_seed(7), progress)
+    assert [width for width, _ in asked] == [blur(0.1), blur(0.4)] and asked[0][1].equal(asked[1][1])
+
+
+def test_the_log_has_the_gaps(tmp_path: Path) -> None:
+    train(replace(TINY, steps=2), tmp_path)
+    assert list(log(tmp_path)[0]) == [
+        *("step", "seconds", "share", "loss", "gap", "gap_latent", "gap_quiet", "gradient", "rate")
+    ]
+
+
+@pytest.mark.parametrize("name", configurations(CONFIGS))
 def test_named_configurations_are_complete(name: str) -> None:
-    made = Training.from_json(configuration(name))
-    assert Training.from_json(made.to_json()) == made
-    assert made.shape.columns <= 20 and (made.device == "cuda") == (name == "gpu")
+    made = Training.from_json(configuration(name, CONFIGS), PFNSubject)
+    assert Training.from_json(made.to_json(), PFNSubject) == made
+    assert isinstance(made.subject, PFNSubject)
+    assert made.subject.shape.columns <= 20 and (made.device == "cuda") == (name == "gpu")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -262,7 +155,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": 1, "device": "tpu"}, "device as one of cpu, cuda, got 'tpu'"),
     ({"steps": 1, "seed": -1}, "seed of at least 0"),
     ({"steps": 1, "sizes": {"rows": [5, 2]}}, r"sizes.rows as a range from at least 1, got \(5, 2\)"),
-    ({"steps": 1, "sizes": {"rows": [5]}}, "sizes.rows: expected a list of 2 numbers"),
+    ({"steps": 1, "sizes": {"rows": [5]}}, "sizes.rows: expected a list of 2 values"),
     ({"steps": 1, "shape": {"width": 30, "heads": 4}}, "shape.width as a multiple of shape.heads"),
     ({"steps": 1, "shape": {"heads": 0}}, "shape.heads of at least 1"),
     ({"steps": 1, "shape": {"anchors": 11}}, "shape.anchors of at most 10"),
@@ -276,7 +169,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("data", "message"), WRONG)
 def test_wrong_configurations_are_refused_before_anything_starts(data: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Training.from_json(data)
+        Training.from_json(data, PFNSubject)
 
 
 def test_the_score_of_the_oracle_itself_has_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +189,7 @@ def test_the_score_of_the_oracle_itself_has_no_gap(monkeypatch: pytest.MonkeyPat
         noise = torch.zeros(*mean.shape, 1, dtype=torch.float64)
         mixture = Mixture(noise, mean[..., None], sd[..., None])
         monkeypatch.setattr(lessons, "predict", lambda *inputs, made=(mixture, noise): made)
-        gaps = score(Network(TINY.shape), batch, torch.zeros_like(batch.oracle))[1][..., i].numpy()
+        gaps = score(TINY.subject.network(), batch, torch.zeros_like(batch.oracle))[1][..., i].numpy()
         assert nodes.shape[-1] == 8 and np.isfinite(gaps).all()
         assert abs(float(np.median(gaps))) < 0.05
 
@@ -309,11 +202,11 @@ def test_labels_are_scored_by_the_probability_of_their_side(monkeypatch: pytest.
     for sd in (0.1, 3.0):
         mixture = Mixture(noise, noise + batch.middle[..., None], noise + sd)
         monkeypatch.setattr(lessons, "predict", lambda *inputs, made=(mixture, noise): made)
-        losses = score(Network(TINY.shape), batch, torch.zeros_like(batch.oracle))[0]
+        losses = score(TINY.subject.network(), batch, torch.zeros_like(batch.oracle))[0]
         torch.testing.assert_close(losses, torch.full_like(losses, 0.6931471805599453))
 
 
-@pytest.mark.parametrize("module", [training, recipe, batches, group, checkpoint, lessons])
+@pytest.mark.parametrize("module", [subject, lessons])
 def test_examples_in_the_docstrings_run(module: ModuleType) -> None:
     result = doctest.testmod(module)
-    assert (result.failed == 0 and result.attempted > 0) or module is checkpoint
+    assert result.failed == 0 and result.attempted > 0

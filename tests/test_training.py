@@ -1,4 +1,4 @@
-"""The training loop with a subject of ten lines: what it asks of a subject, what it logs and saves, what it refuses."""
+"""The training loop with a small subject: what it asks of it, what it logs and saves, which configurations it refuses."""
 
 from __future__ import annotations
 
@@ -6,90 +6,20 @@ import doctest
 import importlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from line_subject import Line, LineShape, LineSubject, Span
 
 from bbopt.errors import UsageError, ValueRefused
 from surrogates.training.checkpoint import CHECKPOINT
 from surrogates.training.loop import LOG, WEIGHTS, Record, train
 from surrogates.training.recipe import Training, configuration, configurations
 from surrogates.training.weights import add_facts, load_tensors, load_weights
-
-
-@dataclass(frozen=True)
-class LineShape:
-    """Inputs of the line."""
-
-    inputs: int = 2
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows per batch, where they lie, and whether they are mirrored."""
-
-    rows: tuple[int, int] = (4, 9)
-    scale: float = 1.0
-    mirrored: bool = False
-
-
-class Line(torch.nn.Linear):
-    """A linear function without a constant."""
-
-    def __init__(self, shape: LineShape) -> None:
-        super().__init__(shape.inputs, 1, bias=False)
-        self.shape = shape
-
-
-@dataclass(frozen=True)
-class LineSubject:
-    """Learns the sum of its inputs, and logs how exactly it is asked."""
-
-    span: Span = field(default_factory=Span)
-    shape: LineShape = field(default_factory=LineShape)
-    bend: float = 0.0
-
-    def network(self) -> Line:
-        return Line(self.shape)
-
-    def draw(self, seed: Sequence[int], device: str) -> dict[str, Tensor]:
-        rng = np.random.default_rng(list(seed))
-        X = self.span.scale * rng.standard_normal((int(rng.integers(*self.span.rows)), self.shape.inputs))
-        X = torch.from_numpy(-X if self.span.mirrored else X).float().to(device)
-        return {"X": X, "y": X.sum(-1), "odd": torch.tensor(seed[-1] % 2)}
-
-    def learn(
-        self, network: torch.nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        off = network(batch["X"])[:, 0] - batch["y"]
-        numbers = {"progress": progress, "dice": torch.rand((), generator=generator), "never": math.nan,
-                   "odd": 1.0 if batch["odd"] else math.nan, "off": off.abs().mean()}  # fmt: skip
-        return off.square(), numbers
-
-    def checks(self) -> Iterator[tuple[str, object, bool]]:
-        yield "shape.inputs of at least 1", self.shape.inputs, self.shape.inputs >= 1
-        yield "bend below 1", self.bend, self.bend < 1.0
-
-
-class Enough(Exception):
-    """Ends a run in the middle of a step."""
-
-
-class Ending(LineSubject):
-    """The same, until half of the run is done."""
-
-    def learn(
-        self, network: torch.nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        if progress >= 0.5:
-            raise Enough
-        return super().learn(network, batch, generator, progress)
 
 
 @dataclass(frozen=True)
@@ -140,16 +70,6 @@ def test_batches_from_workers_are_those_drawn_here(tmp_path: Path) -> None:
     train(replace(SHORT, workers=2), tmp_path / "two")
     none, two = (load_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("none", "two"))
     assert none.keys() == two.keys() and all(part.equal(two[name]) for name, part in none.items())
-
-
-def test_a_run_goes_on_where_it_stopped_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    train(SHORT, tmp_path / "whole")
-    with pytest.raises(Enough):
-        train(replace(SHORT, subject=Ending()), tmp_path / "parts")
-    assert load_tensors(tmp_path / "parts" / CHECKPOINT)[1]["step"] == 3
-    train(SHORT, tmp_path / "parts")
-    whole, parts = ([{**line, "seconds": 0.0} for line in lines(tmp_path / name)] for name in ("whole", "parts"))
-    assert whole == parts
 
 
 def test_a_training_of_another_subject_is_refused(tmp_path: Path) -> None:

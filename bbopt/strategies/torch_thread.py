@@ -20,7 +20,7 @@ def one_torch_thread(who: str) -> AbstractContextManager[None]:
     try:
         import safetensors  # noqa: F401
 
-        from surrogates.pfn.threads import limited_threads
+        from surrogates.training.threads import limited_threads
     except ImportError as missing:
         raise MissingPackage(f"{who} needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'") from missing
     return limited_threads(1)
