@@ -24,7 +24,7 @@ from surrogates.kernels import Kernel, squared_distances
 from surrogates.predictor import Predictor, correlations_and_slopes
 
 Array = NDArray[np.float64]
-FEATURES = 512  # cosines of one path
+FEATURES = 512  # cosines of one path, where nothing else is said
 FREEDOM: dict[Kernel, int] = {"matern52": 5, "matern32": 3}  # degrees of freedom of the frequencies; normal for others
 
 
@@ -75,10 +75,13 @@ class Path:
         return values, self.inputs.in_columns(slopes) if with_gradient else slopes
 
 
-def draw_path(predictor: Predictor, chosen: NDArray[np.intp], Z: Array, noise: Array, rng: np.random.Generator) -> Path:
+def draw_path(
+    predictor: Predictor, chosen: NDArray[np.intp], Z: Array, noise: Array, rng: np.random.Generator, features: int
+) -> Path:
     """A path of the outputs at the places `chosen` (m,) of a predictor whose prior mean is 0.
 
-    Z: (n, m) targets; noise: (C, n) the noise variances, in the units of the targets squared, of all its outputs.
+    Z: (n, m) targets; noise: (C, n) the noise variances, in the units of the targets squared, of all its outputs;
+    features: number of cosines.
     """
     inputs = predictor.inputs
     base = inputs.features(predictor.X)
@@ -87,12 +90,12 @@ def draw_path(predictor: Predictor, chosen: NDArray[np.intp], Z: Array, noise: A
     kernel = tuple(predictor.kernel if isinstance(predictor.kernel, str) else predictor.kernel[c] for c in chosen)
     scale, rates = predictor.scale[chosen], 1.0 / predictor.lengthscales[chosen][:, inputs.owner]
     offset = np.broadcast_to(np.asarray(predictor.offset), predictor.scale.shape)[chosen]
-    frequencies = rng.standard_normal((count, FEATURES, p)) * rates[:, None, :]
+    frequencies = rng.standard_normal((count, features, p)) * rates[:, None, :]
     for j, name in enumerate(kernel):
         if name in FREEDOM:
-            frequencies[j] /= np.sqrt(rng.chisquare(FREEDOM[name], (FEATURES, 1)) / FREEDOM[name])
-    phases = rng.uniform(0.0, 2.0 * np.pi, (count, FEATURES))
-    amplitudes = np.sqrt(scale[:, None] / FEATURES * rng.chisquare(2.0, (count, FEATURES)))
+            frequencies[j] /= np.sqrt(rng.chisquare(FREEDOM[name], (features, 1)) / FREEDOM[name])
+    phases = rng.uniform(0.0, 2.0 * np.pi, (count, features))
+    amplitudes = np.sqrt(scale[:, None] / features * rng.chisquare(2.0, (count, features)))
     constant = np.sqrt(scale * offset) * rng.standard_normal(count)
     errors = np.sqrt(noise[chosen]) * rng.standard_normal((count, n))
     weights = np.empty((count, n))

@@ -22,7 +22,7 @@ from surrogates.amortised import mixture
 from surrogates.amortised.components import Components, Diagnosis
 from surrogates.amortised.conditioning import grown, inverse_factors, kernels_of
 from surrogates.amortised.derivative import gradient_moments
-from surrogates.amortised.paths import Path, draw_path
+from surrogates.amortised.paths import FEATURES, Path, draw_path
 from surrogates.columns import Inputs
 from surrogates.gp import root_of
 from surrogates.map_fit import LOG_2PI
@@ -148,11 +148,15 @@ class AmortisedGP:
                 draws[mine, :, j] = one.forward(points).mean[0, :, 0] + normal[mine] @ root.T
         return draws
 
-    def paths(self, count: int, rng: np.random.Generator) -> tuple[Path, ...]:
-        """Draws of all m functions as functions, each with a value and a gradient anywhere (see `Path`)."""
+    def paths(self, count: int, rng: np.random.Generator, features: int = FEATURES) -> tuple[Path, ...]:
+        """Draws of all m functions as functions, each with a value and a gradient anywhere (see `Path`).
+
+        features: cosines per path; moments over paths are right with any number, one path is the closer to Gaussian
+        between the data the more there are.
+        """
         picks = np.stack([p.start + self._pick(j, count, rng) for j, p in enumerate(self._parts)])
         noise = self._noise
-        return tuple(draw_path(self.predictor, chosen, self.Z, noise, rng) for chosen in picks.T)
+        return tuple(draw_path(self.predictor, chosen, self.Z, noise, rng, features) for chosen in picks.T)
 
     def given(self, X: Array, Z: Array, variances: Array | None = None, reweight: bool = True) -> AmortisedGP:
         """The posterior after q more rows, O(C n^2 q): hyperparameters kept, weights times the density of the new rows.
