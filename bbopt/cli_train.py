@@ -89,8 +89,8 @@ def pfn(call: Call) -> None:
     JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
     """
     with _torch_needed():
-        from surrogates.pfn.subject import CONFIGS, PFNSubject
-    _run(PFNSubject, CONFIGS, call)
+        from surrogates.pfn.subject import PFNSubject
+    _run(PFNSubject, call)
 
 
 @train.command("amortised", short_help="The network that reads a Gaussian process's hyperparameters off data.")
@@ -112,8 +112,8 @@ def amortised(call: Call) -> None:
     JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
     """
     with _torch_needed():
-        from surrogates.amortised.subject import CONFIGS, AmortisedSubject
-    _run(AmortisedSubject, CONFIGS, call)
+        from surrogates.amortised.subject import AmortisedSubject
+    _run(AmortisedSubject, call)
 
 
 @contextmanager
@@ -127,14 +127,14 @@ def _torch_needed() -> Iterator[None]:
         raise MissingPackage(f"training needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'") from missing
 
 
-def _run(kind: type[Subject], configs: Path, call: Call) -> None:
-    """Train a kind of subject, whose named configurations stand in a folder."""
+def _run(kind: type[Subject], call: Call) -> None:
+    """Train a kind of subject."""
     with _torch_needed():
         from surrogates.training.loop import train as run
-        from surrogates.training.recipe import Training, configuration
+        from surrogates.training.recipe import Training, configs_of, configuration
         from surrogates.training.weights import load_tensors
 
-    data = configuration(call.config, configs)
+    data = configuration(call.config, configs_of(kind))
     if call.minutes is not None or call.steps is not None:
         data |= {"minutes": call.minutes, "steps": call.steps}
     data |= {name: value for name, value in (("device", call.device), ("seed", call.seed)) if value is not None}

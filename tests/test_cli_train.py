@@ -73,6 +73,15 @@ def test_it_prints_progress_on_standard_error_and_the_result_on_standard_output(
     load_weights(tmp_path / "net" / WEIGHTS)
 
 
+@pytest.mark.parametrize("name", ["pfn", "amortised"])
+def test_every_model_trains_in_its_own_smoke_configuration(name: str, tmp_path: Path) -> None:
+    result = run("train", name, "-c", "smoke", "-o", tmp_path, "--steps", 2, "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+    header = load_tensors(tmp_path / WEIGHTS)[1]
+    assert header["steps"] == document(result.stdout)["steps"] == 2
+    assert header["shape"] == header["training"]["shape"]
+
+
 def test_json_quiet_and_going_on(tiny: Path, tmp_path: Path) -> None:
     words = ("train", "pfn", "-c", tiny, "-o", tmp_path / "net", "--quiet", "--json")
     first = run(*words, "--steps", 2)

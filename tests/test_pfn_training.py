@@ -17,14 +17,15 @@ from bbopt.errors import UsageError
 from surrogates.pfn import lessons, subject
 from surrogates.pfn.lessons import Sizes, draw_batch, score
 from surrogates.pfn.network import Network
-from surrogates.pfn.subject import CONFIGS, PFNSubject, blur
+from surrogates.pfn.subject import PFNSubject, blur
 from surrogates.pfn.weights import load_weights
 from surrogates.prior import Prior
 from surrogates.training.checkpoint import CHECKPOINT
 from surrogates.training.loop import LOG, WEIGHTS, Record, train
-from surrogates.training.recipe import Training, configuration, configurations
+from surrogates.training.recipe import Training, configs_of, configuration, configurations
 from surrogates.training.weights import load_tensors
 
+CONFIGS = configs_of(PFNSubject)
 TINY = Training.from_json({
     "seed": 5, "steps": 6, "rate": 2e-3, "warmup": 3, "workers": 0, "every": 2,
     "shape": {"width": 16, "layers": 1, "heads": 2, "inner": 16, "columns": 2, "anchors": 4},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ from surrogates.pfn.network import Network, Shape
 from surrogates.prior import Prior
 from surrogates.training.subject import Check
 
-__all__ = ["CONFIGS", "PFNSubject", "blur"]
+__all__ = ["PFNSubject", "blur"]
 
-CONFIGS = Path(__file__).with_name("configs")
 BLURS = (5e-4, 2e-6)  # standardised units, first and last
 QUIET = 1e-5  # noise of the best anchor below which a task counts as noise-free
 ANCHORS = "anchors."

@@ -84,9 +84,10 @@ def train(training: Training, folder: Path, report: Callable[[Record], None] = l
     another configuration or where there is no GPU; BboptError where a process that draws batches dies.
 
     >>> import tempfile
-    >>> from surrogates.pfn.subject import CONFIGS, PFNSubject
-    >>> from surrogates.training.recipe import configuration
-    >>> training = Training.from_json({**configuration("smoke", CONFIGS), "steps": 2}, PFNSubject)
+    >>> from surrogates.pfn.subject import PFNSubject
+    >>> from surrogates.training.recipe import configs_of, configuration
+    >>> smoke = configuration("smoke", configs_of(PFNSubject))
+    >>> training = Training.from_json({**smoke, "steps": 2}, PFNSubject)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     train(training, Path(folder)).name
     'weights.safetensors'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from bbopt.errors import UsageError
 from surrogates.training.fields import check_names, typed
 from surrogates.training.subject import Check, Subject
 
-__all__ = ["Training", "configuration", "configurations"]
+__all__ = ["Training", "configs_of", "configuration", "configurations"]
 
 DEVICES = ("cpu", "cuda")
 LOWEST_RATE = 0.02  # of the highest learning rate, at the end of the cosine
@@ -94,11 +95,21 @@ class Training:
         return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
 
 
+def configs_of(kind: type[Subject]) -> Path:
+    """The folder of the configurations that come with a kind of subject: `configs` beside its module.
+
+    >>> from surrogates.pfn.subject import PFNSubject
+    >>> configs_of(PFNSubject).parts[-2:]
+    ('pfn', 'configs')
+    """
+    return Path(inspect.getfile(kind)).with_name("configs")
+
+
 def configurations(folder: Path) -> list[str]:
     """Names of the configurations in a folder.
 
-    >>> from surrogates.pfn.subject import CONFIGS
-    >>> configurations(CONFIGS)
+    >>> from surrogates.pfn.subject import PFNSubject
+    >>> configurations(configs_of(PFNSubject))
     ['cpu', 'gpu', 'smoke']
     """
     return sorted(path.stem for path in folder.glob("*.json"))
@@ -109,8 +120,8 @@ def configuration(name: str, folder: Path) -> dict[str, Any]:
 
     Raises UsageError where there is no such name or file, or where the file holds no JSON object.
 
-    >>> from surrogates.pfn.subject import CONFIGS
-    >>> configuration("smoke", CONFIGS)["steps"]
+    >>> from surrogates.pfn.subject import PFNSubject
+    >>> configuration("smoke", configs_of(PFNSubject))["steps"]
     200
     """
     path = folder / f"{name}.json" if name in configurations(folder) else Path(name)

@@ -20,7 +20,8 @@ class Subject(Protocol):
 
     Each field has a default and is a whole number, a number, text, true or false, a tuple of these, or a frozen dataclass
     of such fields: a configuration in JSON has them beside the fields of `surrogates.training.recipe.Training`, whose
-    names they do not take. Worker processes get a copy, so the class stands at the top of a module.
+    names they do not take. Worker processes get a copy, so the class stands at the top of a module. Configurations that
+    come with it stand in a folder `configs` beside that module.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
