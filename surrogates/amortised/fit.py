@@ -1,0 +1,189 @@
+"""The amortised Gaussian process: a network proposes hyperparameters, exact algebra weighs them, and nothing is iterated long.
+
+`fit_amortised` reads the told rows once (`surrogates.amortised.network`), draws hyperparameters and weighs them
+(`surrogates.amortised.proposal`), and gives the weighted set as a posterior. Where few draws carry all the weight, the
+network was off: more steps uphill follow, and if those do not help, the most probable hyperparameters take over, with the
+reason recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+from scipy.special import gammaincinv
+
+from bbopt.errors import UsageError
+from surrogates.amortised.components import Components, Diagnosis
+from surrogates.amortised.evidence import Evidence, SquaredDifferences
+from surrogates.amortised.hyperprior import Hyperprior
+from surrogates.amortised.lessons import read
+from surrogates.amortised.network import HyperNetwork
+from surrogates.amortised.posterior import AmortisedGP
+from surrogates.amortised.proposal import Believed, Parts, weigh
+from surrogates.amortised.shipped import shipped
+from surrogates.columns import Inputs
+from surrogates.training.threads import limited_threads
+
+__all__ = ["DRAWS", "fit_amortised"]
+
+Array = NDArray[np.float64]
+DRAWS = 64
+READ = 128  # rows that the network reads at most, as many as it was trained for; the exact part uses all
+LEAST = 4.0  # effective draws below which the network was off
+MORE_STEPS = 8
+GOLDEN = 0.6180339887498949
+NEGLIGIBLE = 1e-3  # share of the weight that may be left away
+
+
+def fit_amortised(
+    inputs: Inputs,
+    X: Array,
+    Z: Array,
+    priors: Sequence[Hyperprior] | None = None,
+    variances: Array | None = None,
+    draws: int = DRAWS,
+    network: HyperNetwork | None = None,
+) -> AmortisedGP:
+    """The posterior of m outputs Z (n, m) at n >= 1 rows X (n, d), hyperparameters integrated out.
+
+    priors: what is believed of each output's hyperparameters; deterministic functions unless said otherwise.
+    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. network: that which comes
+    with the package unless another is given. The same values in other units, or rows in another order, give the same
+    posterior; so do columns in another order, wherever they differ in what the data say. Raises UsageError for shapes that
+    do not agree.
+
+    >>> X = np.linspace(0.0, 1.0, 8)[:, None]
+    >>> posterior = fit_amortised(Inputs.continuous(1), X, np.sin(6.0 * X))
+    >>> bool(abs(posterior.mean_variance(np.array([[0.4]]))[0][0, 0] - np.sin(2.4)) < 0.02)
+    True
+    """
+    rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
+    if rows.ndim != 2 or targets.ndim != 2 or len(rows) != len(targets) or not len(rows):
+        raise UsageError(
+            f"expected n > 0 rows X (n, d) and values Z (n, m), got shapes {rows.shape} and {targets.shape}"
+        )
+    outputs = targets.shape[1]
+    believed = [Hyperprior()] * outputs if priors is None else list(priors)
+    if len(believed) != outputs or draws < 8:
+        raise UsageError(
+            f"expected a prior for each of {outputs} outputs and at least 8 draws, got {len(believed)}, {draws}"
+        )
+    units = [_Units.of(targets[:, j], prior) for j, prior in enumerate(believed)]
+    z = np.stack([unit.forward(targets[:, j]) for j, unit in enumerate(units)], axis=1)
+    differences = SquaredDifferences(inputs, rows)
+    densities = _propose(inputs, rows, differences, z, believed, shipped()[0] if network is None else network)
+    found = []
+    for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
+        known = None if variances is None else np.asarray(variances, dtype=float)[:, j] / unit.width**2
+        found.append(_weighed(Evidence(differences, z[:, j], prior, known), densities[j], draws))
+    made = [_components(*found[j], prior, units[j], variances is not None) for j, prior in enumerate(believed)]
+    inverse = np.concatenate([part[1] for part in made])
+    return AmortisedGP(
+        inputs, rows, targets, None if variances is None else np.asarray(variances, dtype=float),
+        tuple(part[0] for part in made), inverse, np.zeros(len(inverse)), tuple(part[1] for part in found),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Centre and width by which an output's values are standardised."""
+
+    centre: float
+    width: float
+
+    @classmethod
+    def of(cls, y: Array, believed: Hyperprior) -> _Units:
+        """Mean and standard deviation, or 0 and 1 where the process's own are known."""
+        if believed.standard:
+            return cls(0.0, 1.0)
+        width = float(y.std())
+        return cls(float(y.mean()), width if width > 0.0 else 1.0)
+
+    def forward(self, y: Array) -> Array:
+        """Standardised values."""
+        return np.asarray((y - self.centre) / self.width)
+
+
+def _propose(
+    inputs: Inputs, X: Array, differences: SquaredDifferences, z: Array, believed: Sequence[Hyperprior], network: HyperNetwork
+) -> list[Parts]:  # fmt: skip
+    """The network's density for each output; outputs of which the same is believed are read together."""
+    n, d = X.shape
+    seen = _read_rows(X, z)
+    pairs = differences.pairs.reshape(d, n, n)[:, seen[:, None], seen]
+    place = [
+        max(levels - 1, 1) if kind == "category" else 1 for kind, levels in zip(inputs.kind, inputs.levels, strict=True)
+    ]
+    shown = torch.from_numpy(X[seen] / np.array(place, dtype=float))[None]
+    found: dict[int, Parts] = {}
+    for prior in dict.fromkeys(believed):
+        own = [j for j, each in enumerate(believed) if each == prior]
+        with torch.inference_mode(), limited_threads(1):
+            reading = read(
+                shown, torch.from_numpy(pairs)[None], torch.from_numpy(z[seen][:, own].T.copy())[None], prior
+            )
+            density = network(reading, prior.learns_noise)
+        names = ("log_part", "log_kernel", "mean", "log_sd", "loading")
+        arrays = [getattr(density, name).double().numpy() for name in names]
+        for row, j in enumerate(own):
+            found[j] = Parts(*(part[row] for part in arrays))
+    return [found[j] for j in range(len(believed))]
+
+
+def _read_rows(X: Array, z: Array) -> NDArray[np.intp]:
+    """Numbers of the rows that the network reads: all, or as many as it can, evenly over the order of the first output."""
+    order = np.lexsort((*X.T, *z.T[::-1]))
+    if len(X) <= READ:
+        return np.asarray(order)
+    return np.asarray(order[np.linspace(0, len(X) - 1, READ).round().astype(int)])
+
+
+def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Diagnosis]:
+    """Weighted draws; where few of them count, after more steps; where that does not help, the best alone."""
+    belief = weigh(evidence, parts, draws)
+    if belief.ess >= LEAST:
+        return belief, Diagnosis(belief.ess, "network")
+    again = weigh(evidence, parts, draws, MORE_STEPS)
+    words = f"only {belief.ess:.1f} of {draws} draws from the network's proposal counted"
+    if again.ess >= LEAST:
+        return again, Diagnosis(again.ess, "refined", f"{words}; after more steps {again.ess:.1f} do")
+    return again, Diagnosis(
+        again.ess,
+        "fitted",
+        f"{words}, and {again.ess:.1f} after more steps; the most probable hyperparameters stand for all",
+    )
+
+
+def _components(
+    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, known: bool
+) -> tuple[Components, Array]:
+    """The draws that count as components in the values' own units, and the inverses of their factors."""
+    alone = diagnosis.how == "fitted"
+    weight = np.exp(belief.log_weight)
+    order = np.argsort(-weight, kind="stable")
+    count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
+    chosen = np.array([belief.best]) if alone else order[:count]
+    scale = np.array([_variance(belief, int(k), prior, known or alone) for k in chosen])
+    v = belief.v[chosen]
+    log_weight = np.zeros(1) if alone else belief.log_weight[chosen]
+    made = Components(
+        belief.kernel[chosen], prior.lengthscales(v), prior.noises(v), scale * unit.width**2, log_weight, prior.offset
+    )
+    factors = [belief.likelihoods[k].factor for k in chosen]
+    return made.weighted(made.log_weight), np.stack([lapack.dtrtri(L, lower=1)[0] for L in factors])
+
+
+def _variance(belief: Believed, draw: int, prior: Hyperprior, mode: bool) -> float:
+    """The process's variance under a draw: from its posterior, at a place that the number of the draw says; else its mode."""
+    if prior.standard:
+        return 1.0
+    found = belief.likelihoods[draw]
+    if mode:
+        return found.scale / (found.shape + 1.0)
+    place = (0.5 + draw * GOLDEN) % 1.0
+    return float(found.scale / gammaincinv(found.shape, min(max(place, 1e-6), 1.0 - 1e-6)))
