@@ -31,12 +31,19 @@ def squared_distances(A: Array, B: Array) -> Array:
 
 
 def correlation(kernel: Kernel, r2: Array) -> Array:
-    """k(r2), any shape.
+    """k(r2) alone, any shape, at half the price: few arrays are made.
 
     >>> correlation("rbf", np.array([0.0, 2.0])).round(4)
     array([1.    , 0.3679])
     """
-    return correlation_and_slope(kernel, r2)[0]
+    if kernel == "rbf":
+        return np.exp(-0.5 * r2)
+    scaled = np.sqrt((3.0 if kernel == "matern32" else 5.0) * r2)
+    k = 1.0 + scaled
+    if kernel == "matern52":
+        k += (5.0 / 3.0) * r2
+    scaled = np.negative(scaled)
+    return np.asarray(k * np.exp(scaled))
 
 
 def correlation_and_slope(kernel: Kernel, r2: Array) -> tuple[Array, Array]:

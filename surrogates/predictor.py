@@ -20,6 +20,7 @@ from surrogates.columns import Inputs
 from surrogates.kernels import Kernel, correlation_and_slope
 
 Array = NDArray[np.float64]
+LARGE = 4096  # numbers per output from which on outputs are taken one by one, so that they stay in the cache
 FLOOR = 1e-14  # smallest share of the prior variance that a posterior variance may have
 
 
@@ -195,13 +196,18 @@ def correlations_and_slopes(
     >>> k.ravel(), g.ravel()
     (array([2., 2.]), array([1., 3.]))
     """
-    if isinstance(kernel, str) or len(set(kernel)) == 1:
-        k, g = correlation_and_slope(kernel if isinstance(kernel, str) else kernel[0], r2)
+    names = (kernel,) * len(r2) if isinstance(kernel, str) else kernel
+    if len(set(names)) == 1 and (len(r2) == 1 or r2[0].size < LARGE):
+        k, g = correlation_and_slope(names[0], r2)
+    elif r2[0].size < LARGE:
+        k, g = np.empty_like(r2), np.empty_like(r2)
+        for name in sorted(set(names)):
+            own = np.flatnonzero([other == name for other in names])
+            k[own], g[own] = correlation_and_slope(name, r2[own])
     else:
         k, g = np.empty_like(r2), np.empty_like(r2)
-        for name in sorted(set(kernel)):
-            own = np.flatnonzero([other == name for other in kernel])
-            k[own], g[own] = correlation_and_slope(name, r2[own])
+        for j, name in enumerate(names):
+            k[j], g[j] = correlation_and_slope(name, r2[j])
     if np.any(offset):
-        k = k + np.reshape(offset, (-1, *[1] * (r2.ndim - 1)))
+        k = k + np.reshape(offset, (-1, *[1] * (r2.ndim - 1)))  # for the RBF kernel, k and g may be one array
     return k, g

@@ -63,26 +63,36 @@ def quantiles(log_weight: Array, mean: Array, sd: Array, probabilities: Array) -
     p = np.asarray(probabilities, dtype=float)
     if p.ndim != 1 or not np.all((p > 0.0) & (p < 1.0)):
         raise UsageError(f"expected (k,) probabilities between 0 and 1, ends excluded; got {probabilities}")
-    side = np.where(p > 0.5, -1.0, 1.0)  # an upper tail is the lower one of the mirror image
-    target = side * ndtri(p)  # (k,) normal scores, at most 0
-    mu, spread = side * mean[:, :, None], sd[:, :, None]  # (K, q, k), (K, q, 1)
-    weight = log_weight[:, None, None]
+    side = np.tile(np.where(p > 0.5, -1.0, 1.0), mean.shape[1])  # an upper tail is the lower one of the mirror image
+    target = side * np.tile(ndtri(p), mean.shape[1])  # (q k,) normal scores, at most 0
+    mu, spread = side * np.repeat(mean, len(p), axis=1), np.repeat(sd, len(p), axis=1)  # (K, q k)
     ends = mu + spread * target
     low, high = ends.min(axis=0), ends.max(axis=0)
-    centre, total = moments(log_weight, mean, sd**2)
-    y = np.clip(side * centre[:, None] + np.sqrt(total)[:, None] * target, low, high)
+    centre, total = moments(log_weight, mu, spread**2)
+    y = np.clip(centre + np.sqrt(total) * target, low, high)
+    left = np.arange(len(y))  # those not found yet
     for turn in range(ROUNDS):
-        u = (y - mu) / spread
-        score = ndtri_exp(logsumexp(weight + log_ndtr(u), axis=0))
-        error = score - target
-        low, high = np.where(error < 0.0, y, low), np.where(error < 0.0, high, y)
-        narrow = high - low <= 4.0 * EPSILON * np.maximum(np.abs(low), np.abs(high))
-        found = (np.abs(error) <= NEAR * np.maximum(1.0, np.abs(target))) | narrow
-        if found.all():
+        y[left], low[left], high[left], found = _closer(
+            log_weight, mu[:, left], spread[:, left], target[left], y[left], low[left], high[left], turn
+        )
+        left = left[~found]
+        if not len(left):
             break
-        slope = np.exp(logsumexp(weight - 0.5 * u * u - np.log(spread), axis=0) + 0.5 * score * score)
-        with np.errstate(divide="ignore", over="ignore"):
-            step = y - error / slope
-        halve = ~((step > low) & (step < high)) | (turn >= PATIENCE and turn % 3 == 0)
-        y = np.where(found, y, np.where(halve, 0.5 * (low + high), step))
-    return np.asarray(side * y)
+    return np.asarray((side * y).reshape(-1, len(p)))
+
+
+def _closer(
+    log_weight: Array, mean: Array, sd: Array, target: Array, y: Array, low: Array, high: Array, turn: int
+) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+    """One step of the search for y with normal score `target`, all (N,): y, low, high and which were found before it."""
+    u = (y - mean) / sd
+    score = ndtri_exp(logsumexp(log_weight[:, None] + log_ndtr(u), axis=0))
+    error = score - target
+    low, high = np.where(error < 0.0, y, low), np.where(error < 0.0, high, y)
+    narrow = high - low <= 4.0 * EPSILON * np.maximum(np.abs(low), np.abs(high))
+    found = (np.abs(error) <= NEAR * np.maximum(1.0, np.abs(target))) | narrow
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        slope = np.exp(logsumexp(log_weight[:, None] - 0.5 * u * u - np.log(sd), axis=0) + 0.5 * score * score)
+        step = y - error / slope
+    halve = ~((step > low) & (step < high)) | (turn >= PATIENCE and turn % 3 == 0)
+    return np.where(found, y, np.where(halve, 0.5 * (low + high), step)), low, high, found
