@@ -99,6 +99,13 @@ def grown(predictor: Predictor, jitter: Array, X: Array, Z: Array, extra: Array)
 
     X: (q, d); Z: (q, C) targets as each component sees them; extra: (C, q) noise variances in units of the scale. A
     component that did not work has the density minus infinity.
+
+    >>> from surrogates.columns import Inputs
+    >>> one, row = np.ones((1, 1)), np.zeros((1, 1))
+    >>> told = Predictor(Inputs.continuous(1), "rbf", row, one, np.ones(1), np.zeros(1), one[None], one[None])
+    >>> inverse, _, density, _ = grown(told, np.zeros(1), row, one, 4.0 * one)  # the same value again, noise variance 4
+    >>> inverse.tolist(), density.round(4)
+    ([[[1.0, 0.0], [-0.5, 0.5]]], array([-1.6121]))
     """
     features = predictor.inputs.features(X)
     kernels = predictor.kernel

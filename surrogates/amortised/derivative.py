@@ -23,6 +23,12 @@ def gradient_moments(predictor: Predictor, X: Array, log_weight: Array, parts: l
 
     parts: the outputs of `predictor` that are the components of each of the m outputs, with the weights exp(log_weight).
     The covariance of a mixture is the mean of its components' covariances plus the covariance of their means.
+
+    >>> from surrogates.columns import Inputs
+    >>> one, row = np.ones((1, 1)), np.zeros((1, 1))
+    >>> told = Predictor(Inputs.continuous(1), "rbf", row, 0.5 * one, np.ones(1), np.zeros(1), one[None], one[None])
+    >>> gradient_moments(told, row, np.zeros(1), [slice(0, 1)])  # at the row: 0 on average, 1 / 0.5^2
+    (array([[[0.]]]), array([[[[4.]]]]))
     """
     q, d = X.shape
     means, covariances = np.zeros((q, len(parts), d)), np.zeros((q, len(parts), d, d))

@@ -82,6 +82,12 @@ def draw_path(
 
     Z: (n, m) targets; noise: (C, n) the noise variances, in the units of the targets squared, of all its outputs;
     features: number of cosines.
+
+    >>> one, row = np.ones((1, 1)), np.zeros((1, 1))
+    >>> told = Predictor(Inputs.continuous(1), "rbf", row, one, np.ones(1), np.zeros(1), one[None], one[None])
+    >>> path = draw_path(told, np.array([0]), one, 0.0 * one, np.random.default_rng(0), 64)
+    >>> path(row).round(9)  # without noise, through the only told value
+    array([[1.]])
     """
     inputs = predictor.inputs
     base = inputs.features(predictor.X)
