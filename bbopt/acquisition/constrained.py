@@ -105,6 +105,21 @@ class ConstrainedLogEI:
         return value, gradient
 
 
+def incumbents(objective: Array, feasible: NDArray[np.bool_]) -> Array:
+    """(S,) the lowest of (n, S) objective values among feasible points of each draw; NaN where no draw has one.
+
+    Where only some draws have a feasible point, the others get the highest value of all.
+
+    >>> incumbents(np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([[False, False], [True, False]]))
+    array([2., 3.])
+    """
+    lowest = np.where(feasible, objective, np.inf).min(axis=0)
+    seen = np.isfinite(lowest)
+    if not seen.any():
+        return np.full(len(lowest), np.nan)
+    return np.where(seen, lowest, float(objective.max()))
+
+
 @dataclass(frozen=True)
 class Evaluable:
     """The logarithm of the probability that a point can be evaluated, with a floor under that probability.

@@ -19,6 +19,7 @@ from bbopt.acquisition.ascent import climb
 from bbopt.acquisition.domain import Domain
 
 Array = NDArray[np.float64]
+Taken = Callable[[Array], NDArray[np.bool_]]  # (k, d) points: which of them may not be given back
 SCALES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 ALTERNATIONS = 4
 
@@ -81,7 +82,7 @@ def maximise(
     rng: np.random.Generator,
     centres: Array,
     extra: Array,
-    taken: Callable[[Array], NDArray[np.bool_]],
+    taken: Taken,
     effort: Effort = Effort(),
 ) -> tuple[Array, Array]:
     """Candidates (k, d) with distinct basins, best first, and their scores (k,), none of them `taken`.
@@ -110,7 +111,7 @@ def refine(
     score: Score,
     domain: Domain,
     rows: Array,
-    taken: Callable[[Array], NDArray[np.bool_]],
+    taken: Taken,
     judged: int = 64,
     starts: int = 4,
     iterations: int = 6,
@@ -131,9 +132,7 @@ def refine(
     return everything[order][keep], scores[order][keep]
 
 
-def enumerate_best(
-    score: Score, points: Array, taken: Callable[[Array], NDArray[np.bool_]], block: int = 2048
-) -> tuple[Array, Array]:
+def enumerate_best(score: Score, points: Array, taken: Taken, block: int = 2048) -> tuple[Array, Array]:
     """The points of a finite set that are not taken, best first, and their scores."""
     rest = points[~taken(points)]
     if not len(rest):

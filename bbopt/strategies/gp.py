@@ -11,40 +11,36 @@ options (`bbopt.acquisition.constrained`, `bbopt.strategies.penalty`). Candidate
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from bbopt.acquisition.constrained import ConstrainedLogEI, Rule
+from bbopt.acquisition.constrained import ConstrainedLogEI, Rule, incumbents
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.noisy_ei import NoisyEI
-from bbopt.acquisition.search import enumerate_best, maximise, refine
+from bbopt.acquisition.search import Taken, maximise, refine
 from bbopt.errors import UsageError
-from bbopt.query import Answer, Key, Query, Request
-from bbopt.strategies.failures import chance_to_work, rough_chance, rows_away
-from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
+from bbopt.query import Request
+from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
-from bbopt.strategies.merit import by_merit, taken
+from bbopt.strategies.merit import by_merit
+from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
 from bbopt.strategies.penalty import penalised_view
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
-NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
 DRAWS = 32
-CENTRES = 3  # good points around which candidates are sought
-CANDIDATES = 5  # of an ask that the next one tries again
 
 
 @dataclass(frozen=True)
-class GP:
+class GP(ModelBased):
     """Gaussian process with constrained (noisy) log expected improvement.
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
@@ -64,12 +60,6 @@ class GP:
     acquisition: Literal["logei", "cei+", "penalty", "frazier"] = "logei"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
 
-    handles: ClassVar[frozenset[str]] = frozenset(
-        {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
-    )
-    learns: ClassVar[Literal["rows", "queries"]] = "rows"
-    instant: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
             raise UsageError(f"GP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
@@ -79,25 +69,7 @@ class GP:
             )
         if self.failures not in ("distance", "pfn", "tabpfn"):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
-        for name in ("initial", "budget"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise UsageError(f"GP: expected {name} as a whole number of at least 1, or None; got {value!r}")
-
-    def init(self, task: Task, key: Key) -> GPState:
-        return GPState.empty(task)
-
-    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
-        with np.errstate(all="ignore"):
-            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
-            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
-            if spread < request.n:
-                more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
-                rows.append(more)
-        return Query(np.concatenate(rows), memo)
-
-    def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
-        return state.after(query, answer)
+        check_counts(self)
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
         """The told row with the best posterior mean among those believed feasible; the least violating one if none is."""
@@ -116,88 +88,71 @@ class GP:
         """What is modelled: the outputs as they are, or the penalised objective alone."""
         return penalised_view(task, state) if self.acquisition == "penalty" else (task, state)
 
-    def _modelled(
-        self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
-    ) -> tuple[Array, dict[str, Any]]:
-        pending = np.concatenate([request.pending, before])
-        offset = len(before)
-        if not len(state.X):
-            if not len(state.failed):
-                return spread_rows(task, request, key, n, offset), {}
-            return rows_away(task, state, request, key, n, pending), {}
-        try:
-            with one_torch_thread("GP(failures='pfn')") if self._network(state) else nullcontext():
-                return self._search(task, state, request, key, n, pending)
-        except (ArithmeticError, np.linalg.LinAlgError) as trouble:
-            note = f"the model failed ({trouble}); space-filling points instead"
-            return spread_rows(task, request, key, n, offset), {"note": note}
+    def _torch(self, state: GPState) -> AbstractContextManager[None]:
+        network = self.failures == "pfn" and len(state.failed) > 0
+        return one_torch_thread("GP(failures='pfn')") if network else nullcontext()
 
-    def _network(self, state: GPState) -> bool:
-        return self.failures == "pfn" and len(state.failed) > 0
-
-    def _search(
-        self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
-    ) -> tuple[Array, dict[str, Any]]:
+    def _outlook(self, task: Task, state: GPState, request: Request) -> _Outlook:
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
         model = build(seen_task, seen, warm, self.kernel, self.failures == "distance")
-        domain, points = domain_of(task, request.held), finite_points(task, request.held)
-        rows: list[Array] = []
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
-        for i in range(n):
-            rng = key.rng(f"search {i}")
-            score, centres = self._score(seen_task, model, seen, request, domain, pending, rng)
-            told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
-            if points is not None:
-                avoid = told if task.noisy else np.concatenate([told, pending])
-                found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
-            else:
-                extra = tried
-                if isinstance(score, ConstrainedLogEI) and not task.where:
-                    corners = corner_candidates(belief_of(score.predictor), score.limits, centres[:2], domain)
-                    extra = np.concatenate([tried, corners])
-                away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-                first = replace(score, evaluable=rough_chance(score.evaluable))
-                found, _ = maximise(first, domain, rng, centres, extra, away)
-                if first.evaluable is not score.evaluable:
-                    found, _ = refine(score, domain, found, away)
-            if not len(found):
-                found = domain.sample(1, rng)
-            rows.append(found[0])
-            tried = found[1 : 1 + CANDIDATES]
-            pending = np.concatenate([pending, found[:1]])
-        return np.array(rows), {**model.memo, "candidates": tried}
+        return _Outlook(self, task, seen_task, seen, model, request.held, tried)
 
-    def _score(
-        self, task: Task, model: Model, state: GPState, request: Request, domain: Domain, pending: Array,
+
+@dataclass(frozen=True, eq=False)
+class _Outlook:
+    """Told rows of a task (as `view` and `state` model it) with their posterior; tried: see `model_based.Outlook`."""
+
+    gp: GP
+    task: Task
+    view: Task
+    state: GPState
+    model: Model
+    held: Mapping[int, float]
+    tried: Array
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        return {**self.model.memo, "candidates": tried}
+
+    def candidates(
+        self, score: ConstrainedLogEI | NoisyEI, domain: Domain, centres: Array, tried: Array, away: Taken,
         rng: np.random.Generator,
-    ) -> tuple[ConstrainedLogEI | NoisyEI, Array]:  # fmt: skip
-        """The acquisition, and the (k, D) points around which to search."""
-        gp, held = model.gp, request.held
-        n, limits = len(state.X), np.zeros(task.c)
-        region = chance_to_work(self.failures, task, state, model.region) if len(state.failed) else None
+    ) -> Array:  # fmt: skip
+        extra = tried
+        if isinstance(score, ConstrainedLogEI) and not self.task.where:
+            corners = corner_candidates(belief_of(score.predictor), score.limits, centres[:2], domain)
+            extra = np.concatenate([tried, corners])
+        first = replace(score, evaluable=rough_chance(score.evaluable))
+        found, _ = maximise(first, domain, rng, centres, extra, away)
+        if first.evaluable is not score.evaluable:
+            found, _ = refine(score, domain, found, away)
+        return found
+
+    def score(
+        self, domain: Domain, pending: Array, rng: np.random.Generator
+    ) -> tuple[ConstrainedLogEI | NoisyEI, Array]:
+        model, gp, state = self.model, self.model.gp, self.state
+        n, limits = len(state.X), np.zeros(self.view.c)
+        region = chance_to_work(self.gp.failures, self.view, state, model.region) if len(state.failed) else None
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
         order = by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)
-        if self.acquisition == "frazier" and model.noisy.any():
+        if self.gp.acquisition == "frazier" and model.noisy.any():
             return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
         if not model.noisy.any() and not len(pending):
             base, drawn = gp.predictor, gp.Z.T[:, :, None]
         else:
             drawn = draw_values(gp, model.noisy, pending, DRAWS, rng)
             base = given_draws(gp, model.noisy, pending, drawn)
-        if held:  # the best known under these values, not the best of all
+        if self.held:  # the best known under these values, not the best of all
             here = domain.settle(np.concatenate([state.X[order[:200]], pending]), rng)
             drawn = base.forward(here).mean
         feasible = np.asarray((drawn[1:] <= 0.0).all(axis=0))
-        if not held and not model.noisy[1:].any():
+        if not self.held and not model.noisy[1:].any():
             feasible[:n] = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))[:, None]
-        objective = np.where(feasible, drawn[0], np.inf).min(axis=0)
-        seen = np.isfinite(objective)
-        worst = float(drawn[0].max())
-        best = np.where(seen, objective, worst) if seen.any() else np.full(len(objective), np.nan)
-        rule: Rule = "cei+" if self.acquisition == "cei+" else "cei"
-        return ConstrainedLogEI(base, best, limits, region, rule=rule), centres
+        rule: Rule = "cei+" if self.gp.acquisition == "cei+" else "cei"
+        return ConstrainedLogEI(base, incumbents(drawn[0], feasible), limits, region, rule=rule), centres
 
 
 def _holds(model: Model, state: GPState, values: Array) -> Array:

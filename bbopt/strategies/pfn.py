@@ -10,17 +10,18 @@ are refined; `search="random"` is the paper's search, the best of 1000 uniform p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bbopt.errors import UsageError
-from bbopt.query import Answer, Key, Query, Request
-from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
+from bbopt.query import Query, Request
 from bbopt.strategies.gp_state import GPState
-from bbopt.strategies.merit import by_merit, taken
+from bbopt.strategies.merit import by_merit
+from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
 from bbopt.strategies.penalty import penalised
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
@@ -29,18 +30,16 @@ if TYPE_CHECKING:
     from bbopt.acquisition.constrained import Chance
     from bbopt.acquisition.domain import Domain
     from bbopt.acquisition.mixture_ei import MixtureEI
+    from bbopt.acquisition.search import Taken
     from bbopt.strategies.pfn_model import PFNModel
     from surrogates.pfn.posterior import PFNPosterior
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
-NEAR_PENDING = 2e-3
-CENTRES = 3
 RANDOM_CANDIDATES = 1000
 
 
 @dataclass(frozen=True)
-class PFN:
+class PFN(ModelBased):
     """Prior-data fitted network with constrained log expected improvement.
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
@@ -60,12 +59,6 @@ class PFN:
     batch: Literal["mean", "sample"] = "mean"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
 
-    handles: ClassVar[frozenset[str]] = frozenset(
-        {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
-    )
-    learns: ClassVar[Literal["rows", "queries"]] = "rows"
-    instant: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         choices = {
             "acquisition": ("cei", "cei+", "penalty"), "search": ("refined", "random"), "batch": ("mean", "sample"),
@@ -74,25 +67,7 @@ class PFN:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"PFN: expected {name} of {', '.join(known)}; got {getattr(self, name)!r}")
-        for name in ("initial", "budget"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise UsageError(f"PFN: expected {name} as a whole number of at least 1, or None; got {value!r}")
-
-    def init(self, task: Task, key: Key) -> GPState:
-        return GPState.empty(task)
-
-    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
-        with np.errstate(all="ignore"):
-            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
-            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
-            if spread < request.n:
-                more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
-                rows.append(more)
-        return Query(np.concatenate(rows), memo)
-
-    def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
-        return state.after(query, answer)
+        check_counts(self)
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
         """The told row with the best predicted mean among those believed feasible; the least violating one if none is."""
@@ -105,17 +80,16 @@ class PFN:
             order = order[feasible[order]]
         return np.array(state.X[order[0]])
 
-    def _modelled(
-        self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array
-    ) -> tuple[Array, dict[str, Any]]:
-        if not len(state.X):
-            if not len(state.failed):
-                return spread_rows(task, request, key, n, len(before)), {}
-            from bbopt.strategies.failures import rows_away
+    def _torch(self, state: GPState) -> AbstractContextManager[None]:
+        return one_torch_thread("the strategy pfn")
 
-            return rows_away(task, state, request, key, n, np.concatenate([request.pending, before])), {}
-        with one_torch_thread("the strategy pfn"):
-            return self._search(task, state, request, key, n, np.concatenate([request.pending, before]))
+    def _outlook(self, task: Task, state: GPState, request: Request) -> _Outlook:
+        from bbopt.strategies.failures import chance_to_work
+
+        model = self._model(task, state, request.open)
+        standing = _Standing.of(task, state, model)
+        evaluable = chance_to_work(self.failures, task, state) if len(state.failed) else None
+        return _Outlook(self, task, state, model, standing, evaluable, request.held, model.posterior)
 
     def _model(self, task: Task, state: GPState, open_queries: tuple[Query, ...]) -> PFNModel:
         from bbopt.strategies.pfn_model import build
@@ -126,74 +100,74 @@ class PFN:
         order = by_merit(state.values, _satisfied(state.values))
         return build(task, values, state, order, state.warm(open_queries))
 
-    def _search(
-        self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array
-    ) -> tuple[Array, dict[str, Any]]:
+
+@dataclass(eq=False)
+class _Outlook:
+    """Told rows and what the network believes of them; `posterior` also believes answers to the first `answered` points that
+    are out.
+    """
+
+    pfn: PFN
+    task: Task
+    state: GPState
+    model: PFNModel
+    standing: _Standing
+    evaluable: Chance | None
+    held: Mapping[int, float]
+    posterior: PFNPosterior
+    answered: int = 0
+
+    @property
+    def tried(self) -> Array:
+        return np.zeros((0, self.task.space.dimension))
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        return self.model.memo
+
+    def candidates(
+        self, score: MixtureEI, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
+    ) -> Array:
         from bbopt.acquisition.constrained import ConstrainedLogEI
         from bbopt.acquisition.finish import belief_of, corner_candidates
         from bbopt.acquisition.search import enumerate_best, maximise, refine
-        from bbopt.strategies.failures import chance_to_work, rough_chance
+        from bbopt.strategies.failures import rough_chance
         from surrogates.pfn.kernel_belief import KernelBelief
 
-        model = self._model(task, state, request.open)
-        domain, points = domain_of(task, request.held), finite_points(task, request.held)
-        told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
-        standing = _Standing.of(task, state, model)
-        evaluable = chance_to_work(self.failures, task, state) if len(state.failed) else None
-        rows: list[Array] = []
-        posterior, answered = model.posterior, 0
-        for i in range(n):
-            rng = key.rng(f"search {i}")
-            new = pending[answered:]
-            if len(new):
-                guess = posterior.sample(new, 1, rng)[0] if self.batch == "sample" else posterior.mean_variance(new)[0]
-                posterior, answered = posterior.given(new, guess), len(pending)
-            centres = domain.settle(state.X[standing.order[:CENTRES]], rng)
-            score = self._score(state, standing, posterior, request, domain, evaluable, rng)
-            away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-            if points is not None:
-                avoid = told if task.noisy else np.concatenate([told, pending])
-                found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
-            elif self.search == "random":
-                found, _ = enumerate_best(score, domain.sample(RANDOM_CANDIDATES, rng), away)
-            else:
-                belief = KernelBelief.of(posterior.inputs, posterior.anchors)
-                limits, best = score.limits.numpy(), np.nan if score.best is None else score.best
-                rough = ConstrainedLogEI(
-                    belief, np.array([best]), limits, rough_chance(score.evaluable), rule=score.rule
-                )
-                extra = centres[:0]
-                if not task.where:
-                    extra = corner_candidates(belief_of(belief), limits, centres[:2], domain)
-                first, _ = maximise(rough, domain, rng, centres, extra, away)
-                found, _ = refine(score, domain, np.concatenate([extra, first]), away)
-            if not len(found):
-                found = domain.sample(1, rng)
-            rows.append(found[0])
-            pending = np.concatenate([pending, found[:1]])
-        return np.array(rows), model.memo
+        if self.pfn.search == "random":
+            return enumerate_best(score, domain.sample(RANDOM_CANDIDATES, rng), away)[0]
+        belief = KernelBelief.of(self.posterior.inputs, self.posterior.anchors)
+        limits, best = score.limits.numpy(), np.nan if score.best is None else score.best
+        rough = ConstrainedLogEI(belief, np.array([best]), limits, rough_chance(score.evaluable), rule=score.rule)
+        extra = centres[:0]
+        if not self.task.where:
+            extra = corner_candidates(belief_of(belief), limits, centres[:2], domain)
+        first, _ = maximise(rough, domain, rng, centres, extra, away)
+        return refine(score, domain, np.concatenate([extra, first]), away)[0]
 
-    def _score(
-        self, state: GPState, standing: _Standing, posterior: PFNPosterior, request: Request, domain: Domain,
-        evaluable: Chance | None, rng: np.random.Generator,
-    ) -> MixtureEI:  # fmt: skip
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[MixtureEI, Array]:
         import torch
 
         from bbopt.acquisition.mixture_ei import MixtureEI
 
-        outputs = posterior.outputs
+        new = pending[self.answered :]
+        if len(new):
+            sampled = self.pfn.batch == "sample"
+            guess = self.posterior.sample(new, 1, rng)[0] if sampled else self.posterior.mean_variance(new)[0]
+            self.posterior, self.answered = self.posterior.given(new, guess), len(pending)
+        standing, posterior, outputs = self.standing, self.posterior, self.posterior.outputs
+        centres = domain.settle(self.state.X[standing.order[:CENTRES]], rng)
         zero = torch.from_numpy(posterior.standardised(np.zeros((1, outputs)))[0])
         best: float | None = None
-        if request.held:  # the best believed under these values, not the best of all
-            here = domain.settle(state.X[standing.order[:100]], rng)
+        if self.held:  # the best believed under these values, not the best of all
+            here = domain.settle(self.state.X[standing.order[:100]], rng)
             mean = posterior.mean_variance(here)[0]
             fits = (posterior.log_probability_below(here, np.zeros(outputs))[:, 1:] >= np.log(0.5)).all(axis=1)
             if fits.any():
                 best = float(posterior.standardised(mean)[fits, 0].min())
         elif standing.holds.any():
             best = float(posterior.standardised(standing.values[standing.order[:1]])[0, 0])
-        rule: Literal["cei", "cei+"] = "cei+" if self.acquisition == "cei+" else "cei"
-        return MixtureEI(posterior, best, zero[1:], rule, evaluable)
+        rule: Literal["cei", "cei+"] = "cei+" if self.pfn.acquisition == "cei+" else "cei"
+        return MixtureEI(posterior, best, zero[1:], rule, self.evaluable), centres
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,146 @@
+"""What strategies with a model have in common: a first design, then rows that are sought one after the other.
+
+A strategy says how it sees the told rows (an `Outlook`, made once per ask); here is the rest: how many rows come from the
+design, what is asked while nothing or nothing but failures is known, finite spaces, what may not be asked again, and how the rows
+of one ask come to know of each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from bbopt.errors import UsageError
+from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
+from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.merit import taken
+from bbopt.task import Task
+
+if TYPE_CHECKING:
+    from bbopt.acquisition.domain import Domain
+    from bbopt.acquisition.search import Score, Taken
+
+Array = np.ndarray[Any, np.dtype[Any]]
+NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
+NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
+CENTRES = 3  # good points around which candidates are sought
+CANDIDATES = 5  # of an ask that the next one tries again
+
+
+class Outlook(Protocol):
+    """The told rows as a strategy's model sees them, and how it looks for the next one."""
+
+    @property
+    def tried(self) -> Array:
+        """(k, D) runners-up of an earlier ask, to be tried again."""
+        ...
+
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Score, Array]:
+        """What is to be maximised given (p, D) points that are out, and (k, D) points around which to search."""
+        ...
+
+    def candidates(
+        self, score: Any, domain: Domain, centres: Array, tried: Array, away: Taken,
+        rng: np.random.Generator,
+    ) -> Array:  # fmt: skip
+        """(k, D) points in order of that score, best first; tried: runners-up of the search before; away: what may not be."""
+        ...
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        """Plain data from which the next ask starts; tried: runners-up of the last search."""
+        ...
+
+
+class ModelBased(ABC):
+    """The base of such strategies, which are frozen dataclasses with fields `initial` and `budget` among others."""
+
+    initial: int | None
+    budget: int | None
+
+    handles: ClassVar[frozenset[str]] = frozenset(
+        {"constraints", "noise", "fixed", "context", "categorical", "conditional"}
+    )
+    learns: ClassVar[Literal["rows", "queries"]] = "rows"
+    instant: ClassVar[bool] = False
+
+    @abstractmethod
+    def _outlook(self, task: Task, state: GPState, request: Request) -> Outlook:
+        """How the told rows are seen."""
+
+    @abstractmethod
+    def _torch(self, state: GPState) -> AbstractContextManager[None]:
+        """What its computations need around them: one thread of torch, or nothing."""
+
+    def init(self, task: Task, key: Key) -> GPState:
+        return GPState.empty(task)
+
+    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
+        with np.errstate(all="ignore"):
+            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
+            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
+            if spread < request.n:
+                more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
+                rows.append(more)
+        return Query(np.concatenate(rows), memo)
+
+    def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
+        return state.after(query, answer)
+
+    def _modelled(self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array) -> Found:
+        """(n, D) rows that the model asks for, and the memo; before: rows of the same ask that the design gave."""
+        pending = np.concatenate([request.pending, before])
+        if not len(state.X):
+            if not len(state.failed):
+                return spread_rows(task, request, key, n, len(before)), {}
+            from bbopt.strategies.failures import rows_away
+
+            return rows_away(task, state, request, key, n, pending), {}
+        try:
+            with self._torch(state):
+                return self._search(task, state, request, key, n, pending)
+        except (ArithmeticError, np.linalg.LinAlgError) as trouble:
+            note = f"the model failed ({trouble}); space-filling points instead"
+            return spread_rows(task, request, key, n, len(before)), {"note": note}
+
+    def _search(self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array) -> Found:
+        """(n, D) rows, each the best by the outlook's score given those before it, and the memo."""
+        from bbopt.acquisition.search import enumerate_best
+
+        outlook = self._outlook(task, state, request)
+        domain, points = domain_of(task, request.held), finite_points(task, request.held)
+        told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
+        rows: list[Array] = []
+        tried = outlook.tried
+        for i in range(n):
+            rng = key.rng(f"search {i}")
+            score, centres = outlook.score(domain, pending, rng)
+            if points is not None:
+                avoid = told if task.noisy else np.concatenate([told, pending])
+                found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
+            else:
+                away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+                found = outlook.candidates(score, domain, centres, tried, away, rng)
+            if not len(found):
+                found = domain.sample(1, rng)
+            rows.append(found[0])
+            tried = found[1 : 1 + CANDIDATES]
+            pending = np.concatenate([pending, found[:1]])
+        return np.array(rows), outlook.memo(tried)
+
+
+Found = tuple[Array, dict[str, Any]]
+
+
+def check_counts(strategy: ModelBased) -> None:
+    """Raise UsageError unless `initial` and `budget` are None or whole numbers of at least 1."""
+    for name in ("initial", "budget"):
+        value = getattr(strategy, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UsageError(
+                f"{type(strategy).__name__}: expected {name} as a whole number of at least 1, or None; got {value!r}"
+            )
