@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +25,24 @@ from scipy.special import gammaln
 from surrogates.amortised.components import KERNELS
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.columns import Inputs
-from surrogates.kernels import correlation_and_slope
+from surrogates.kernels import Kernel, correlation, correlation_and_slope
 from surrogates.map_fit import factor
 
-__all__ = ["Evidence", "Likelihood", "SquaredDifferences"]
+__all__ = ["Evidence", "Likelihood", "SquaredDifferences", "slope_and_bend"]
 
 Array = NDArray[np.float64]
 SHAPE, SCALE = 0.5, 0.01  # of the variance's prior, in units of the standardised values
 ROUNDS = 4  # of the search for the most probable variance where noise variances are known
-SINGLE_FROM = 160  # rows from which the information is computed in single precision
+PROBES_FROM, PROBES = 160, 48  # rows from which the information is estimated (Hutchinson 1990), and vectors for that
+LEAST_CURVATURE = 0.25  # of the log posterior in any direction, in units of the prior's
+STEP = 1e-4  # of coordinates, for the second derivatives of log lengthscales in them
 
 
 class SquaredDifferences:
-    """(d, n n) squared differences of the rows X (n, d), column by column.
+    """Squared differences of the rows X (n, d), column by column: `pairs` (d, n n), and `packed` (d, n (n + 1) / 2) of them.
 
-    >>> SquaredDifferences(Inputs.continuous(1), np.array([[0.0], [3.0]])).pairs
-    array([[0., 9., 9., 0.]])
+    >>> SquaredDifferences(Inputs.continuous(1), np.array([[0.0], [3.0]])).packed
+    array([[0., 9., 0.]])
     """
 
     def __init__(self, inputs: Inputs, X: Array) -> None:
@@ -49,19 +52,34 @@ class SquaredDifferences:
         for feature, column in zip(features.T, inputs.owner, strict=True):
             pairs[column] += (feature[:, None] - feature[None, :]) ** 2
         self.pairs: Array = pairs.reshape(self.d, -1)
+        first, second = np.triu_indices(self.n)
+        self.packed: Array = self.pairs[:, first * self.n + second]
+
+    @cached_property
+    def probes(self) -> Array:
+        """(n, PROBES) random signs, dealt to the rows in the order of their distances from the middle of all."""
+        order = np.argsort(self.pairs.sum(0).reshape(self.n, self.n).sum(1), kind="stable")
+        signs = np.empty((self.n, PROBES))
+        signs[order] = np.where(np.random.default_rng(0).random((self.n, PROBES)) < 0.5, -1.0, 1.0)
+        return signs
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """At one vector of hyperparameters: log density of the values, shape and scale of what is believed of the variance.
 
-    factor: (n, n) lower Cholesky factor of A; None where A cannot be factored: then the density is minus infinity.
+    factor: (n, n) lower Cholesky factor of A, and the jitter in it; None where A cannot be factored: then the density is
+    minus infinity.
     """
 
     value: float
     shape: float
     scale: float
     factor: Array | None
+    jitter: float = 0.0
+
+
+NONE = Likelihood(-math.inf, SHAPE, SCALE, None)
 
 
 @dataclass(frozen=True)
@@ -73,64 +91,124 @@ class Evidence:
     believed: Hyperprior
     variances: Array | None = None
 
-    def at(self, kernel: int, v: Array) -> Likelihood:
-        """The likelihood at a kernel and coordinates v (size,)."""
-        A, _ = self._correlations(kernel, v)
-        noise = float(self.believed.noises(v)) ** 2
-        if self.variances is None or self.believed.standard:
-            return self._likelihood(A, noise + (0.0 if self.variances is None else self.variances))
-        variance, found = 1.0, Likelihood(-np.inf, 1.0, 1.0, None)
-        for _ in range(ROUNDS):
-            found = self._likelihood(A.copy(), noise + self.variances / variance)
-            variance = max(found.scale / (found.shape + 1.0), 1e-12)
-        return found
+    def at(self, kernel: NDArray[np.intp], v: Array) -> list[Likelihood]:
+        """The likelihoods at kernels (S,) with coordinates v (S, size)."""
+        r2 = self.believed.lengthscales(v) ** -2.0 @ self.rows.packed  # (S, n (n + 1) / 2)
+        noise = self.believed.noises(v) ** 2
+        return [
+            self._one(correlation(KERNELS[kernel[s]], r2[s]) + self.believed.offset, float(noise[s]))
+            for s in range(len(v))
+        ]
 
-    def slope_and_information(self, kernel: int, v: Array, found: Likelihood) -> tuple[Array, Array]:
-        """(size,) derivatives in the coordinates and (size, size) Fisher information, at v, where `found` was found."""
+    def height(self, found: list[Likelihood], kernel: NDArray[np.intp], v: Array) -> Array:
+        """(S,) log posterior densities, up to the evidence, where the likelihoods were found."""
+        return np.array([each.value for each in found]) + self.believed.log_density(kernel, v)
+
+    def slope_and_curvature(self, kernel: int, v: Array, found: Likelihood) -> tuple[Array, Array, Array]:
+        """(size,) derivatives of the log posterior in the coordinates v, and two (size, size) curvatures.
+
+        The first is what is expected of it, Fisher's information plus the prior's, positive definite; the second is what
+        it is, its negative second derivatives, with no direction flatter than LEAST_CURVATURE.
+        """
         assert found.factor is not None, "a point that can be factored"
         n, d = self.rows.n, self.rows.d
         inverse = lapack.dpotri(found.factor, lower=1)[0]
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ self.z
-        _, slope = self._correlations(kernel, v, with_slope=True)
-        moved = self.rows.pairs / self.believed.lengthscales(v)[:, None] ** 2 * slope.reshape(-1)  # (d, n n)
-        quadratic = moved @ np.outer(alpha, alpha).reshape(-1)
-        trace = moved @ inverse.reshape(-1)
-        kind = np.float32 if n >= SINGLE_FROM else np.float64
-        carried = np.matmul(inverse.astype(kind), moved.astype(kind).reshape(d, n, n))  # (d, n, n) A^-1 A_j
-        information = 0.5 * (carried.reshape(d, -1) @ carried.transpose(0, 2, 1).reshape(d, -1).T).astype(float)
+        weight = 1.0 if self.believed.standard else found.shape / found.scale
+        scaled = self.rows.pairs * (self.believed.lengthscales(v) ** -2.0)[:, None]  # (d, n n)
+        slope, bend = slope_and_bend(KERNELS[kernel], scaled.sum(0))
+        moved = scaled * slope  # (d, n n): dA / dlog l_j
+        both = moved @ np.column_stack([np.outer(alpha, alpha).reshape(-1), inverse.reshape(-1)])
+        quadratic, trace = both[:, 0], both[:, 1]
+        left = weight * np.outer(alpha, alpha).reshape(-1) - inverse.reshape(-1)
+        second = 0.5 * (-2.0 * (scaled * (left * bend)) @ scaled.T - 2.0 * np.diag(moved @ left))
+        pulled = moved.reshape(d, n, n) @ alpha  # (d, n)
+        crossed = self._crossed(moved, inverse, found.factor)
         if self.believed.learns_noise:
             twice = 2.0 * float(self.believed.noises(v)) ** 2
             squared = inverse @ inverse
-            cross = 0.5 * twice * (moved @ squared.reshape(-1))
-            information = np.block(
-                [[information, cross[:, None]], [cross[None], np.array([[0.5 * twice**2 * (squared.trace())]])]]
-            )
+            side = twice * (moved @ squared.reshape(-1))
+            crossed = np.block([[crossed, side[:, None]], [side[None], np.array([[twice**2 * squared.trace()]])]])
             quadratic, trace = np.append(quadratic, twice * alpha @ alpha), np.append(trace, twice * inverse.trace())
-        weight = 1.0
+            pulled = np.vstack([pulled, twice * alpha])
+            last = twice * (weight * alpha @ alpha - inverse.trace())
+            second = np.block([[second, np.zeros((d, 1))], [np.zeros((1, d)), np.array([[last]])]])
+        expected = 0.5 * crossed
+        actual = weight * pulled @ inverse @ pulled.T - expected - second
         if not self.believed.standard:
-            weight = found.shape / found.scale
-            information = information - 0.25 * np.outer(trace, trace) / found.shape
+            expected = expected - 0.25 * np.outer(trace, trace) / found.shape
+            actual -= 0.25 * weight / found.scale * np.outer(quadratic, quadratic)
         rate = self.believed.rates(v)
-        return 0.5 * (weight * quadratic - trace) * rate, information * np.outer(rate, rate)
+        gradient = 0.5 * (weight * quadratic - trace)
+        turn = (self.believed.rates(v + STEP) - self.believed.rates(v - STEP)) / (2.0 * STEP)
+        actual = actual * np.outer(rate, rate) - np.diag(gradient * turn)
+        eye = np.eye(len(v))
+        return gradient * rate - v, expected * np.outer(rate, rate) + eye, _bounded(actual + eye)
 
-    def _correlations(self, kernel: int, v: Array, with_slope: bool = False) -> tuple[Array, Array]:
-        n = self.rows.n
-        r2 = (self.believed.lengthscales(v) ** -2.0 @ self.rows.pairs).reshape(n, n)
-        k, slope = correlation_and_slope(KERNELS[kernel], r2)
-        return (k, slope) if with_slope else (k + self.believed.offset, slope)
+    def _crossed(self, moved: Array, inverse: Array, factor: Array) -> Array:
+        """(d, d) traces tr(A^-1 A_i A^-1 A_j); estimated from random signs where there are many rows."""
+        n, d = self.rows.n, self.rows.d
+        if n < PROBES_FROM:
+            carried = np.matmul(inverse, moved.reshape(d, n, n))  # (d, n, n) A^-1 A_j
+            return np.asarray(carried.reshape(d, -1) @ carried.transpose(0, 2, 1).reshape(d, -1).T)
+        back = lapack.dtrtrs(factor, self.rows.probes, lower=1, trans=1)[0]
+        there = np.matmul(moved.reshape(d, n, n), back).transpose(1, 0, 2).reshape(n, -1)
+        there = lapack.dtrtrs(factor, there, lower=1)[0].reshape(n, d, -1).transpose(1, 0, 2).reshape(d, -1)
+        return np.asarray(there @ there.T / PROBES)
 
-    def _likelihood(self, A: Array, extra: Array | float) -> Likelihood:
+    def _one(self, packed: Array, noise: float) -> Likelihood:
+        """The likelihood for a packed A without noise."""
+        if self.variances is None:
+            return self._likelihood(packed, noise)
+        if self.believed.standard:
+            return self._likelihood(packed, noise + self.variances)
+        variance, found = 1.0, NONE
+        for _ in range(ROUNDS):
+            found = self._likelihood(packed, noise + self.variances / variance)
+            variance = max(found.scale / (found.shape + 1.0), 1e-12)
+        return found
+
+    def _likelihood(self, packed: Array, extra: Array | float) -> Likelihood:
         n = self.rows.n
-        found = factor(A, extra, 1.0)
-        if found is None:
-            return Likelihood(-np.inf, SHAPE, SCALE, None)
-        L = found[0]
+        A, _ = lapack.dtpttr(n, packed, uplo="L")
+        np.einsum("ii->i", A)[:] += extra
+        L, failed = lapack.dpotrf(A, lower=1, clean=1)
+        jitter = 0.0
+        if failed or not np.isfinite(L[n - 1, n - 1]):
+            A, _ = lapack.dtpttr(n, packed, uplo="L")
+            found = factor(A, extra, 1.0)
+            if found is None:
+                return NONE
+            L, jitter = found
         half = lapack.dtrtrs(L, self.z, lower=1)[0]
         fit, log_det = float(half @ half), float(np.log(np.diagonal(L)).sum())
         rest = -log_det - 0.5 * n * math.log(2.0 * math.pi)
         if self.believed.standard:
-            return Likelihood(rest - 0.5 * fit, math.inf, math.inf, L)
+            return Likelihood(rest - 0.5 * fit, math.inf, math.inf, L, jitter)
         shape, scale = SHAPE + 0.5 * n, SCALE + 0.5 * fit
         value = gammaln(shape) - gammaln(SHAPE) + SHAPE * math.log(SCALE) - shape * math.log(scale) + rest
-        return Likelihood(float(value), shape, scale, L)
+        return Likelihood(float(value), shape, scale, L, jitter)
+
+
+def slope_and_bend(kernel: Kernel, r2: Array) -> tuple[Array, Array]:
+    """g = -2 dk/dr2 and dg/dr2 at squared scaled distances; the second of a Matern-3/2 kernel is infinite at 0: cut there.
+
+    >>> slope, bend = slope_and_bend("rbf", np.array([0.0]))
+    >>> float(slope[0]), float(bend[0])
+    (1.0, -0.5)
+    """
+    g = correlation_and_slope(kernel, r2)[1]
+    if kernel == "rbf":
+        return g, -0.5 * g
+    if kernel == "matern52":
+        return g, -(25.0 / 6.0) * np.exp(-np.sqrt(5.0 * r2))
+    return g, -0.5 * np.sqrt(3.0) * g / np.sqrt(np.maximum(r2, 1e-12))
+
+
+def _bounded(curvature: Array) -> Array:
+    """A symmetric matrix with its eigenvalues raised to LEAST_CURVATURE."""
+    if not np.isfinite(curvature).all():
+        return np.full_like(curvature, np.nan)
+    value, vector = np.linalg.eigh(0.5 * (curvature + curvature.T))
+    return np.asarray((vector * np.maximum(value, LEAST_CURVATURE)) @ vector.T)

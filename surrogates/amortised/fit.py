@@ -2,8 +2,8 @@
 
 `fit_amortised` reads the told rows once (`surrogates.amortised.network`), draws hyperparameters and weighs them
 (`surrogates.amortised.proposal`), and gives the weighted set as a posterior. Where few draws carry all the weight, the
-network was off: more steps uphill follow, and if those do not help, the most probable hyperparameters take over, with the
-reason recorded.
+proposal was off: one with wider tails follows, and if that does not help, the most probable hyperparameters take over, with
+the reason recorded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 DRAWS = 64
 READ = 128  # rows that the network reads at most, as many as it was trained for; the exact part uses all
 LEAST = 4.0  # effective draws below which the network was off
-MORE_STEPS = 8
+WIDER_TAIL = 1.5  # factor of variances of the second proposal, where the first was off
 GOLDEN = 0.6180339887498949
 NEGLIGIBLE = 1e-3  # share of the weight that may be left away
 
@@ -85,7 +85,7 @@ def fit_amortised(
     inverse = np.concatenate([part[1] for part in made])
     return AmortisedGP(
         inputs, rows, targets, None if variances is None else np.asarray(variances, dtype=float),
-        tuple(part[0] for part in made), inverse, np.zeros(len(inverse)), tuple(part[1] for part in found),
+        tuple(part[0] for part in made), inverse, np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
     )  # fmt: skip
 
 
@@ -144,25 +144,25 @@ def _read_rows(X: Array, z: Array) -> NDArray[np.intp]:
 
 
 def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Diagnosis]:
-    """Weighted draws; where few of them count, after more steps; where that does not help, the best alone."""
+    """Weighted draws; where few of them count, from wider tails; where that does not help, the best alone."""
     belief = weigh(evidence, parts, draws)
     if belief.ess >= LEAST:
         return belief, Diagnosis(belief.ess, "network")
-    again = weigh(evidence, parts, draws, MORE_STEPS)
+    again = weigh(evidence, parts, draws, WIDER_TAIL)
     words = f"only {belief.ess:.1f} of {draws} draws from the network's proposal counted"
     if again.ess >= LEAST:
-        return again, Diagnosis(again.ess, "refined", f"{words}; after more steps {again.ess:.1f} do")
+        return again, Diagnosis(again.ess, "refined", f"{words}; with wider tails {again.ess:.1f} do")
     return again, Diagnosis(
         again.ess,
         "fitted",
-        f"{words}, and {again.ess:.1f} after more steps; the most probable hyperparameters stand for all",
+        f"{words}, and {again.ess:.1f} with wider tails; the most probable hyperparameters stand for all",
     )
 
 
 def _components(
     belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, known: bool
-) -> tuple[Components, Array]:
-    """The draws that count as components in the values' own units, and the inverses of their factors."""
+) -> tuple[Components, Array, Array]:
+    """The draws that count as components in the values' own units, the inverses of their factors, and the jitter in them."""
     alone = diagnosis.how == "fitted"
     weight = np.exp(belief.log_weight)
     order = np.argsort(-weight, kind="stable")
@@ -175,7 +175,8 @@ def _components(
         belief.kernel[chosen], prior.lengthscales(v), prior.noises(v), scale * unit.width**2, log_weight, prior.offset
     )
     factors = [belief.likelihoods[k].factor for k in chosen]
-    return made.weighted(made.log_weight), np.stack([lapack.dtrtri(L, lower=1)[0] for L in factors])
+    jitter = np.array([belief.likelihoods[k].jitter for k in chosen])
+    return made.weighted(made.log_weight), np.stack([lapack.dtrtri(L, lower=1)[0] for L in factors]), jitter
 
 
 def _variance(belief: Believed, draw: int, prior: Hyperprior, mode: bool) -> float:

@@ -1,11 +1,12 @@
 """Weighted hyperparameters of one output: drawn where a network and the curvature say, weighed by the exact posterior.
 
-Half of the draws come from the network's density q. From the best of them per kernel, Fisher scoring goes uphill on the
-exact log posterior (its coordinates have a standard normal prior, so the steps solve (F + I) step = gradient); around the
-tops, Gaussians with the inverse information as covariance give the other half. All draws are weighed as if each had come
-from the whole mixture of both (Veach and Guibas 1995; Cornuet et al. 2012, "adaptive multiple importance sampling"):
+The first draws come from the network's density q. Where their weights are even, so do all others: that is so for few rows.
+Where they are not, the posterior is sharper than a network can say; but then it is nearly Gaussian. From the best draw of
+each kernel, Newton's method goes uphill on the exact log posterior, and Gaussians with the inverse curvature as covariance
+around the tops give the rest. All draws are weighed as if each had come from the whole mixture (Veach and Guibas 1995;
+Cornuet et al. 2012, "adaptive multiple importance sampling"), a the network's share:
 
-    w = p(z | k, v) p(k, v) / [ q(k, v) / 2 + sum_t c_t N_t(v) 1(k = k_t) / 2 ]
+    w = p(z | k, v) p(k, v) / [ a q(k, v) + (1 - a) sum_t c_t N_t(v) 1(k = k_t) ]
 
 with the largest weights cut at the mean times the root of their number (Ionides 2008). Draws are quasi-random and the same
 every time: what is believed is a function of the data alone.
@@ -23,18 +24,20 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, ndtri
 from scipy.stats import qmc
 
-from surrogates.amortised.evidence import Evidence, Likelihood
+from surrogates.amortised.evidence import LEAST_CURVATURE, Evidence, Likelihood
 
 __all__ = ["Believed", "Parts", "weigh"]
 
 Array = NDArray[np.float64]
 LOG_2PI = math.log(2.0 * math.pi)
-TOPS = 2  # kernels around whose best hyperparameters draws are made
-WORTH = 0.03  # share of the weight that a kernel needs for that
-STEPS = 3  # of Fisher scoring, unless it gains less than ENOUGH nats before
+FIRST = 0.375  # share of the draws that the network makes in any case
+GOOD = 0.35  # effective share of those from which on it makes all
+WORTH = 0.03  # share of the weight, or of the mass around the highest top, that a kernel needs for a top of its own
+STEPS = 12  # of Newton's method, unless the next gains less than ENOUGH nats
 ENOUGH = 0.02
-HALVINGS = 3
-WIDER = 1.3  # variances of the Gaussians, in units of the inverse information
+LONGEST = 2.5  # step, in any coordinate
+HALVINGS = 5
+WIDER = 1.25  # variances of the Gaussians, in units of the inverse curvature
 
 
 @dataclass(frozen=True)
@@ -129,73 +132,92 @@ class Believed:
     best: int
 
 
-def weigh(evidence: Evidence, parts: Parts, draws: int, more_steps: int = 0) -> Believed:
-    """Weighted draws, about `draws` of them, for one output; more_steps: of scoring, beyond the usual ones."""
-    first = draws // 2
-    kernel, v = parts.draw(_base(first, 2 + parts.size + parts.loading.shape[-1]))
-    found = [evidence.at(int(k), each) for k, each in zip(kernel, v, strict=True)]
-    height = np.array([likelihood.value for likelihood in found]) + evidence.believed.log_density(kernel, v)
+def weigh(evidence: Evidence, parts: Parts, draws: int, tail: float = 1.0) -> Believed:
+    """`draws` weighted draws for one output. tail: factor of the variances of the Gaussians around the tops."""
+    first = max(4, round(FIRST * draws))
+    base = _base(draws, 2 + parts.size + parts.loading.shape[-1])
+    kernel, v = parts.draw(base[:first])
+    found = evidence.at(kernel, v)
+    height = evidence.height(found, kernel, v)
     log_q = parts.log_density(kernel, v)
-    each = [logsumexp((height - log_q)[kernel == k]) if (kernel == k).any() else -np.inf for k in range(3)]
-    shares = np.array(each) - logsumexp(each) if np.isfinite(height).any() else np.full(3, -np.inf)
-    promising = [int(k) for k in np.argsort(-shares, kind="stable")[:TOPS] if shares[k] > math.log(WORTH)]
     tops: list[Top] = []
-    for k in promising:
-        own = np.flatnonzero(kernel == k)
-        start = int(own[height[own].argmax()])
-        top = _climb(evidence, k, v[start], found[start], float(height[start]), STEPS + more_steps, parts.order)
-        if top is not None:
-            tops.append(top)
-    if not tops:
-        return _believed(kernel, v, found, height, height - log_q)
-    base = _base(draws - first, 1 + parts.size)
-    chosen = np.minimum((base[:, 0] * len(tops)).astype(int), len(tops) - 1)
-    normal = ndtri(base[:, 1:])
-    more_v = np.empty_like(normal)
-    for t, top in enumerate(tops):
-        more_v[chosen == t] = top.draw(normal[chosen == t])
-    more_kernel = np.array([tops[t].kernel for t in chosen])
-    found += [evidence.at(int(k), each) for k, each in zip(more_kernel, more_v, strict=True)]
+    if tail > 1.0 or _effective(height - log_q) < GOOD * first:
+        tops = _tops(evidence, kernel, v, found, height, height - log_q, parts.order, tail)
+    if tops:
+        base = _base(draws - first, 1 + parts.size)
+        chosen = np.minimum((base[:, 0] * len(tops)).astype(int), len(tops) - 1)
+        normal = ndtri(base[:, 1:])
+        more_v = np.empty_like(normal)
+        for t, top in enumerate(tops):
+            more_v[chosen == t] = top.draw(normal[chosen == t])
+        more_kernel = np.array([top.kernel for top in tops])[chosen]
+    else:
+        more_kernel, more_v = parts.draw(base[first:])
+    found += evidence.at(more_kernel, more_v)
     kernel, v = np.concatenate([kernel, more_kernel]), np.concatenate([v, more_v])
-    values = np.array([each.value for each in found])
-    height = values + evidence.believed.log_density(kernel, v)
-    share = first / draws
-    parts_of = [parts.log_density(kernel, v) + math.log(share)]
-    parts_of += [top.log_density(kernel, v) + math.log((1.0 - share) / len(tops)) for top in tops]
-    return _believed(kernel, v, found, height, height - logsumexp(np.stack(parts_of), axis=0))
+    log_q = parts.log_density(kernel, v)
+    if tops:
+        each = [log_q + math.log(first / draws)]
+        each += [top.log_density(kernel, v) + math.log((1.0 - first / draws) / len(tops)) for top in tops]
+        log_q = logsumexp(np.stack(each), axis=0)
+    height = evidence.height(found, kernel, v)
+    return _believed(kernel, v, found, height, height - log_q)
+
+
+def _effective(log_weight: Array) -> float:
+    """Effective number of draws with such weights."""
+    finite = np.where(np.isfinite(log_weight), log_weight, -np.inf)
+    total = logsumexp(finite)
+    return float(np.exp(2.0 * total - logsumexp(2.0 * finite))) if np.isfinite(total) else 0.0
+
+
+def _tops(
+    evidence: Evidence, kernel: NDArray[np.intp], v: Array, found: list[Likelihood], height: Array, log_weight: Array,
+    order: NDArray[np.intp], tail: float,
+) -> list[Top]:  # fmt: skip
+    """Gaussians around the tops of the kernels that matter, from the highest draw of each."""
+    tops: list[Top] = []
+    climbed: list[float] = []
+    for k in range(3):
+        own = np.flatnonzero((kernel == k) & np.isfinite(height))
+        if not len(own) or logsumexp(log_weight[own]) - logsumexp(log_weight[np.isfinite(height)]) < math.log(WORTH):
+            continue
+        start = int(own[height[own].argmax()])
+        made = _climb(evidence, k, v[start], found[start], float(height[start]), order, tail)
+        if made is not None:
+            tops.append(made[0])
+            climbed.append(made[1])
+    return [top for top, mass in zip(tops, climbed, strict=True) if mass > max(climbed) + math.log(WORTH)]
 
 
 def _climb(
-    evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, steps: int, order: NDArray[np.intp]
-) -> Top | None:
-    """Uphill by Fisher scoring; None where the start cannot be factored."""
-    if found.factor is None:
-        return None
-    precision = np.eye(len(v))
-    for step in range(steps + 1):
-        slope, information = evidence.slope_and_information(kernel, v, found)
-        if not (np.isfinite(slope).all() and np.isfinite(information).all()):
+    evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, order: NDArray[np.intp], tail: float
+) -> tuple[Top, float] | None:
+    """Uphill by Newton's steps to a top, and the logarithm of the mass around it (Laplace); None where there is no number."""
+    which = np.array([kernel])
+    for step in range(STEPS + 1):
+        slope, expected, actual = evidence.slope_and_curvature(kernel, v, found)
+        if not (np.isfinite(slope).all() and np.isfinite(expected).all() and np.isfinite(actual).all()):
             return None
-        precision = information + np.eye(len(v))
-        move = np.linalg.solve(precision, slope - v)
-        if step == steps or 0.5 * float((slope - v) @ move) < ENOUGH:
+        bowl = np.linalg.eigvalsh(actual)[0] > 1.001 * LEAST_CURVATURE  # else it is no guide to the top
+        move = np.linalg.solve(actual if bowl else expected, slope)
+        if step == STEPS or 0.5 * float(slope @ move) < ENOUGH:
             break
-        share = min(1.0, 3.0 / max(float(np.abs(move).max()), 1e-300))
+        share = min(1.0, LONGEST / max(float(np.abs(move).max()), 1e-300))
         for _ in range(HALVINGS):
             there = v + share * move
-            new = evidence.at(kernel, there)
-            new_height = new.value + float(evidence.believed.log_density(np.array(kernel), there))
+            new = evidence.at(which, there[None])
+            new_height = float(evidence.height(new, which, there[None])[0])
             if new_height > height:
                 break
             share *= 0.3
         else:
             break
-        v, found, height = there, new, new_height
-    try:
-        root = np.linalg.cholesky(WIDER * np.linalg.inv(precision)[np.ix_(order, order)])
-    except np.linalg.LinAlgError:
-        return None
-    return Top(kernel, v, root, order)
+        v, found, height = there, new[0], new_height
+    covariance = np.linalg.inv(actual)[np.ix_(order, order)]
+    root = np.linalg.cholesky(WIDER * tail * 0.5 * (covariance + covariance.T))
+    mass = height + float(np.log(np.diagonal(root)).sum())
+    return Top(kernel, v, root, order), mass
 
 
 def _believed(
@@ -208,7 +230,7 @@ def _believed(
     total = float(logsumexp(log_weight))
     cut = np.minimum(log_weight, total - 0.5 * math.log(len(log_weight)))
     cut = cut - logsumexp(cut)
-    ess = float(np.exp(-logsumexp(2.0 * (log_weight - total))))
+    ess = _effective(log_weight)
     best = int(np.where(np.isfinite(height), height, -np.inf).argmax())
     return Believed(kernel, v, cut, tuple(found), ess, total - math.log(len(log_weight)), best)
 
