@@ -232,6 +232,18 @@ def test_rows_one_by_one_are_all_rows_at_once() -> None:
     assert gp.given(more[:0], values[:0]).log_weight == pytest.approx(gp.log_weight)
 
 
+def test_jitter_that_the_old_rows_needed_is_given_to_the_new_ones_too() -> None:
+    """A jitter is noise like any other: noise sd 0.1 is the jitter 0.01 without noise, for new rows and for paths."""
+    X, Z, _ = data()
+    noisy = Components.single("rbf", np.full(3, 0.6), 0.1, 2.0)
+    plain = condition_components(MIXED, X, Z[:, :1], [noisy])
+    disguised = replace(plain, components=(replace(noisy, noise=np.zeros(1)),), jitter=np.array([0.01]))
+    T = rows(3, np.random.default_rng(22))
+    assert disguised.given(T, np.ones((3, 1))).inverse == pytest.approx(plain.given(T, np.ones((3, 1))).inverse)
+    first, second = (gp.paths(1, np.random.default_rng(23))[0](T) for gp in (plain, disguised))
+    assert first == pytest.approx(second)
+
+
 def test_a_new_row_favours_the_component_that_expected_it() -> None:
     lengths = np.array([[0.1], [10.0]])
     two = Components(np.zeros(2, int), lengths, np.full(2, 0.05), np.ones(2), np.log([0.5, 0.5]))

@@ -10,6 +10,7 @@ from scipy.stats import kstest, norm
 from surrogates.amortised.components import KERNELS, Components
 from surrogates.amortised.posterior import AmortisedGP, condition_components
 from surrogates.columns import Inputs
+from surrogates.kernels import correlation
 
 Array = NDArray[np.float64]
 INPUTS = Inputs(("float", "category", "float"), (0, 3, 0), (0, 1, 2))
@@ -65,6 +66,18 @@ def test_paths_far_from_data_have_the_covariance_of_the_kernel(kernel: int) -> N
     gp = condition_components(Inputs.continuous(1), np.array([[50.0]]), np.zeros((1, 1)), [one])
     T = np.array([[0.0], [0.05], [0.2], [0.5], [1.5]])
     check_moments(gp, T, np.stack([path(T) for path in gp.paths(3000, np.random.default_rng(5), 32)]))
+
+
+@pytest.mark.parametrize("kernel", range(3))
+def test_frequencies_of_paths_follow_the_spectral_density_of_the_kernel(kernel: int) -> None:
+    """The mean of cos(w . h) over frequencies w is the correlation at h (Bochner), here over 100 000 of them in 2-D."""
+    one = Components.single(KERNELS[kernel], np.array([0.4, 1.5]), 0.1)
+    gp = condition_components(Inputs.continuous(2), np.zeros((1, 2)), np.zeros((1, 1)), [one])
+    w = gp.paths(1, np.random.default_rng(17), 100_000)[0].frequencies[0]
+    for h in (np.array([0.1, 0.0]), np.array([0.3, 0.7]), np.array([0.0, 2.0])):
+        waves = np.cos(w @ h)
+        expected = correlation(KERNELS[kernel], np.array(((h / one.lengthscales[0]) ** 2).sum()))
+        assert waves.mean() == pytest.approx(float(expected), abs=4.5 * waves.std() / np.sqrt(len(w)))
 
 
 def test_values_of_draws_follow_the_law_of_the_mixture() -> None:
