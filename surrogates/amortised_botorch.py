@@ -10,11 +10,12 @@ fantasises: the weights move with what is told (`AmortisedMixture.fantasize`), a
 | expected improvement, also with constraints, in closed form | `MixtureLogEI`, `MixtureLogConstrainedEI` of `surrogates.pfn_botorch` on the mixture: exact |
 | PosteriorMean, UpperConfidenceBound of the mixture | the mixture: exact mean and standard deviation |
 | BoTorch's own (Log)ExpectedImprovement, LogConstrainedExpectedImprovement, probability of improvement | `model.ensemble()`: averages over members; on the mixture itself they take it for one Gaussian of the same mean and variance |
-| qMaxValueEntropy and others that want a Gaussian (`distribution`) | `model.ensemble()`; UsageError on the mixture |
+| qBayesianActiveLearningByDisagreement and others for fully Bayesian models | `model.ensemble()` |
+| qMaxValueEntropy and others that want one Gaussian (`distribution`) | `to_botorch(belief, at_most=1)`, the heaviest component; UsageError on a mixture, and BoTorch has them for no ensemble |
 
 The ensemble is BoTorch's own kind: a Gaussian mixture with the members in place -3, over which acquisitions average with
-equal weights. Members are the components repeated by systematic resampling, so a component with the weight w is there
-between floor(w S) and ceil(w S) times: exact for equal weights, else off by less than one member in each. Members pair the
+equal weights. Members are the components repeated by systematic resampling: one with the weight w is there
+floor(w S) or ceil(w S) times: exact for equal weights and a multiple of as many members, else off by less than one member. Members pair the
 components of the outputs at random (a fixed permutation), where the mixture has all pairs. It does not fantasise.
 
 BoTorch maximises unless told otherwise, here too: for our outputs, which are minimised, say `maximize=False`, or give a
@@ -116,6 +117,12 @@ class AmortisedMixture(Model):
             return _scalarized(posterior, posterior_transform)
         return posterior if posterior_transform is None else posterior_transform(posterior=posterior, X=X)
 
+    def forward(self, X: Tensor) -> MultivariateNormal:
+        """What GPyTorch's models return: the one Gaussian at X. Raises UsageError where there are several components."""
+        posterior = self.posterior(X)
+        assert isinstance(posterior, GPMixturePosterior), "nothing was transformed"
+        return posterior.distribution
+
     def subset_output(self, idcs: Sequence[int]) -> AmortisedMixture:
         """The model of some outputs. Raises UsageError for outputs that there are not."""
         held, place, share, log_weight = self._parts
@@ -143,10 +150,13 @@ class AmortisedMixture(Model):
         told, gained = held.given(X, Y.double().mT[..., owner, :], variances)
         return AmortisedMixture(told, place, share, log_weight + gained).eval()
 
-    def fantasize(self, X: Tensor, sampler: MCSampler, observation_noise: Tensor | None = None) -> AmortisedMixture:
+    def fantasize(
+        self, X: Tensor, sampler: MCSampler, observation_noise: Tensor | None = None, propagate_grads: bool = True
+    ) -> AmortisedMixture:
         """The models after rows X (*b, k, d) with values drawn by `sampler`: `batch_shape` is its shape and then b.
 
-        observation_noise: variances (*, 1 or k, m) of the values; None: those of the model.
+        observation_noise: variances (*, 1 or k, m) of the values; None: those of the model. propagate_grads: taken as
+        BoTorch passes it, without effect: slopes always pass.
         """
         known = True if observation_noise is None else observation_noise
         Y = sampler(self.posterior(X, observation_noise=known))
@@ -174,6 +184,7 @@ class AmortisedEnsemble(Model):
     """
 
     _is_ensemble = True
+    _is_fully_bayesian = True
 
     def __init__(self, processes: Processes, place: Tensor) -> None:
         super().__init__()
@@ -227,7 +238,9 @@ class AmortisedEnsemble(Model):
         """Raises UsageError: the weights of members cannot move, those of the mixture do."""
         raise UsageError("expected the mixture where rows are added or fantasised, as its weights move with what is told; got an ensemble: use the model that ensemble() was called on")  # fmt: skip
 
-    def fantasize(self, X: Tensor, sampler: MCSampler, observation_noise: Tensor | None = None) -> Model:
+    def fantasize(
+        self, X: Tensor, sampler: MCSampler, observation_noise: Tensor | None = None, propagate_grads: bool = True
+    ) -> Model:
         """Raises UsageError, as `condition_on_observations`."""
         return self.condition_on_observations(X, X)
 

@@ -9,13 +9,20 @@ fantasies at x, the slope of that choice is not in the draws; it is in means, va
 
 from __future__ import annotations
 
+import math
+import warnings
 from functools import cached_property
 
 from bbopt.errors import MissingPackage, UsageError
 
 try:
-    import torch
-    from torch import Tensor
+    with warnings.catch_warnings():
+        # linear_operator compiles two functions with it on import, which torch 2.9 and later deprecates
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+        import torch
+        from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
+        from linear_operator.operators import DenseLinearOperator
+        from torch import Tensor
 
     from surrogates.gp_batch import Predicted, common, distinct, lower_root
     from surrogates.mixture_posterior import MixturePosterior, WeightedSum
@@ -109,11 +116,22 @@ class GPMixturePosterior(MixturePosterior):
         return Straight(0.0 * one, one)
 
     @property
-    def distribution(self) -> None:
-        """Raises UsageError: a mixture is not one Gaussian."""
-        raise UsageError("expected a use that needs no single Gaussian, as a mixture is none; got one that asks for `distribution`: use model.ensemble(), whose members are Gaussian")  # fmt: skip
+    def distribution(self) -> MultivariateNormal:
+        """The one joint Gaussian where each output has one component. Raises UsageError for true mixtures."""
+        if self.place.shape[1] > 1:
+            raise UsageError("expected a use that needs no single Gaussian, as a mixture is none; got one that asks for `distribution`: use a model of one component, to_botorch(belief, at_most=1), or model.ensemble()")  # fmt: skip
+        mean, covariance = self.means[..., 0, :], self.covariances[..., 0, :, :]
+        covariance = covariance.expand(*mean.shape, mean.shape[-1])
+        each = [
+            MultivariateNormal(mean[..., j, :], DenseLinearOperator(covariance[..., j, :, :]))
+            for j in range(len(self.place))
+        ]
+        return each[0] if len(each) == 1 else MultitaskMultivariateNormal.from_independent_mvns(each)
 
-    mvn = distribution
+    @property
+    def mvn(self) -> MultivariateNormal:
+        """`distribution`, as BoTorch calls it too."""
+        return self.distribution
 
     def quantile(self, value: Tensor) -> Tensor:
         """Quantiles of each point at one probability, (*b, q, m), or at (k,) of them, (k, *b, q, m). UsageError outside (0, 1)."""
@@ -177,12 +195,12 @@ class GPMixturePosterior(MixturePosterior):
         return (self.log_weight.exp()[..., None] * values).sum(-2).mT
 
     def _roots(self, output: int, used: Tensor) -> Tensor:
-        """(*b, K', q, q) lower factors of the joint covariances of some components of an output."""
+        """(*b, K', q, q) factors of the joint covariances of some components of an output, with the sign of the slope."""
         covariance = self.covariances[..., output, used, :, :]
         if covariance.shape[-1] == 1:
-            return covariance.sqrt()
+            return math.copysign(1.0, self.slope) * covariance.sqrt()
         unit = covariance.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None].detach()
-        return lower_root(covariance / unit, JITTER) * unit.sqrt()
+        return lower_root(covariance / unit, JITTER) * unit.sqrt() * math.copysign(1.0, self.slope)
 
     def _by_process(self, output: int, which: Tensor, z: Tensor) -> Tensor:
         """(s, *b, q) draws; which (s,), z (s, *b, q)."""
