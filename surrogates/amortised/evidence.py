@@ -33,7 +33,7 @@ __all__ = ["Evidence", "Likelihood", "SquaredDifferences", "slope_and_bend"]
 Array = NDArray[np.float64]
 SHAPE, SCALE = 0.5, 0.01  # of the variance's prior, in units of the standardised values
 ROUNDS = 4  # of the search for the most probable variance where noise variances are known
-PROBES_FROM, PROBES = 160, 48  # rows from which the information is estimated (Hutchinson 1990), and vectors for that
+PROBES_FROM, PROBES = 160, 32  # rows from which the information is estimated (Hutchinson 1990), and vectors for that
 LEAST_CURVATURE = 0.25  # of the log posterior in any direction, in units of the prior's
 STEP = 1e-4  # of coordinates, for the second derivatives of log lengthscales in them
 
@@ -52,8 +52,8 @@ class SquaredDifferences:
         for feature, column in zip(features.T, inputs.owner, strict=True):
             pairs[column] += (feature[:, None] - feature[None, :]) ** 2
         self.pairs: Array = pairs.reshape(self.d, -1)
-        first, second = np.triu_indices(self.n)
-        self.packed: Array = self.pairs[:, first * self.n + second]
+        self.first, self.second = np.triu_indices(self.n)
+        self.packed: Array = self.pairs[:, self.first * self.n + self.second]
 
     @cached_property
     def probes(self) -> Array:
@@ -112,30 +112,35 @@ class Evidence:
         """
         assert found.factor is not None, "a point that can be factored"
         n, d = self.rows.n, self.rows.d
+        first, second = self.rows.first, self.rows.second
         inverse = lapack.dpotri(found.factor, lower=1)[0]
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ self.z
         weight = 1.0 if self.believed.standard else found.shape / found.scale
-        scaled = self.rows.pairs * (self.believed.lengthscales(v) ** -2.0)[:, None]  # (d, n n)
-        slope, bend = slope_and_bend(KERNELS[kernel], scaled.sum(0))
-        moved = scaled * slope  # (d, n n): dA / dlog l_j
-        both = moved @ np.column_stack([np.outer(alpha, alpha).reshape(-1), inverse.reshape(-1)])
-        quadratic, trace = both[:, 0], both[:, 1]
-        left = weight * np.outer(alpha, alpha).reshape(-1) - inverse.reshape(-1)
-        second = 0.5 * (-2.0 * (scaled * (left * bend)) @ scaled.T - 2.0 * np.diag(moved @ left))
-        pulled = moved.reshape(d, n, n) @ alpha  # (d, n)
+        rates = self.believed.lengthscales(v) ** -2.0
+        slope, bend = slope_and_bend(KERNELS[kernel], rates @ self.rows.packed)
+        outer, within = alpha[first] * alpha[second], inverse[first, second]
+        # sums over all pairs are twice those over the packed ones: a row has no distance from itself
+        sums = rates[:, None] * (self.rows.packed @ (2.0 * slope[:, None] * np.column_stack([outer, within])))
+        quadratic, trace = sums[:, 0], sums[:, 1]
+        left = weight * outer - within
+        bent = (self.rows.packed * (-2.0 * left * bend)) @ self.rows.packed.T * np.outer(rates, rates)
+        curved = bent - np.diag(weight * quadratic - trace)
+        whole = _unpacked(slope, n)
+        moved = self.rows.pairs.reshape(d, n, n) * whole * rates[:, None, None]  # dA / dlog l_j
+        pulled = moved @ alpha  # (d, n)
         crossed = self._crossed(moved, inverse, found.factor)
         if self.believed.learns_noise:
             twice = 2.0 * float(self.believed.noises(v)) ** 2
             squared = inverse @ inverse
-            side = twice * (moved @ squared.reshape(-1))
+            side = twice * rates * (self.rows.packed @ (2.0 * slope * squared[first, second]))
             crossed = np.block([[crossed, side[:, None]], [side[None], np.array([[twice**2 * squared.trace()]])]])
             quadratic, trace = np.append(quadratic, twice * alpha @ alpha), np.append(trace, twice * inverse.trace())
             pulled = np.vstack([pulled, twice * alpha])
             last = twice * (weight * alpha @ alpha - inverse.trace())
-            second = np.block([[second, np.zeros((d, 1))], [np.zeros((1, d)), np.array([[last]])]])
+            curved = np.block([[curved, np.zeros((d, 1))], [np.zeros((1, d)), np.array([[last]])]])
         expected = 0.5 * crossed
-        actual = weight * pulled @ inverse @ pulled.T - expected - second
+        actual = weight * pulled @ inverse @ pulled.T - expected - curved
         if not self.believed.standard:
             expected = expected - 0.25 * np.outer(trace, trace) / found.shape
             actual -= 0.25 * weight / found.scale * np.outer(quadratic, quadratic)
@@ -150,10 +155,10 @@ class Evidence:
         """(d, d) traces tr(A^-1 A_i A^-1 A_j); estimated from random signs where there are many rows."""
         n, d = self.rows.n, self.rows.d
         if n < PROBES_FROM:
-            carried = np.matmul(inverse, moved.reshape(d, n, n))  # (d, n, n) A^-1 A_j
+            carried = np.matmul(inverse, moved)  # (d, n, n) A^-1 A_j
             return np.asarray(carried.reshape(d, -1) @ carried.transpose(0, 2, 1).reshape(d, -1).T)
         back = lapack.dtrtrs(factor, self.rows.probes, lower=1, trans=1)[0]
-        there = np.matmul(moved.reshape(d, n, n), back).transpose(1, 0, 2).reshape(n, -1)
+        there = np.matmul(moved, back).transpose(1, 0, 2).reshape(n, -1)
         there = lapack.dtrtrs(factor, there, lower=1)[0].reshape(n, d, -1).transpose(1, 0, 2).reshape(d, -1)
         return np.asarray(there @ there.T / PROBES)
 
@@ -204,6 +209,13 @@ def slope_and_bend(kernel: Kernel, r2: Array) -> tuple[Array, Array]:
     if kernel == "matern52":
         return g, -(25.0 / 6.0) * np.exp(-np.sqrt(5.0 * r2))
     return g, -0.5 * np.sqrt(3.0) * g / np.sqrt(np.maximum(r2, 1e-12))
+
+
+def _unpacked(packed: Array, n: int) -> Array:
+    """The (n, n) symmetric matrix behind a packed one."""
+    lower, _ = lapack.dtpttr(n, packed, uplo="L")
+    lower = np.tril(lower)
+    return np.asarray(lower + lower.T - np.diag(np.diagonal(lower)))
 
 
 def _bounded(curvature: Array) -> Array:

@@ -32,7 +32,7 @@ from surrogates.training.threads import limited_threads
 __all__ = ["DRAWS", "fit_amortised"]
 
 Array = NDArray[np.float64]
-DRAWS = 64
+DRAWS, KEEP = 64, 32
 READ = 128  # rows that the network reads at most, as many as it was trained for; the exact part uses all
 LEAST = 4.0  # effective draws below which the network was off
 WIDER_TAIL = 1.5  # factor of variances of the second proposal, where the first was off
@@ -47,13 +47,15 @@ def fit_amortised(
     priors: Sequence[Hyperprior] | None = None,
     variances: Array | None = None,
     draws: int = DRAWS,
+    keep: int = KEEP,
     network: HyperNetwork | None = None,
 ) -> AmortisedGP:
     """The posterior of m outputs Z (n, m) at n >= 1 rows X (n, d), hyperparameters integrated out.
 
     priors: what is believed of each output's hyperparameters; deterministic functions unless said otherwise.
-    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. network: that which comes
-    with the package unless another is given. The same values in other units, or rows in another order, give the same
+    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. keep: how many of
+    them predict at most, the heaviest. network:
+    that which comes with the package unless another is given. The same values in other units, or rows in another order, give the same
     posterior; so do columns in another order, wherever they differ in what the data say. Raises UsageError for shapes that
     do not agree.
 
@@ -81,7 +83,7 @@ def fit_amortised(
     for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
         known = None if variances is None else np.asarray(variances, dtype=float)[:, j] / unit.width**2
         found.append(_weighed(Evidence(differences, z[:, j], prior, known), densities[j], draws))
-    made = [_components(*found[j], prior, units[j], variances is not None) for j, prior in enumerate(believed)]
+    made = [_components(*found[j], prior, units[j], variances is not None, keep) for j, prior in enumerate(believed)]
     inverse = np.concatenate([part[1] for part in made])
     return AmortisedGP(
         inputs, rows, targets, None if variances is None else np.asarray(variances, dtype=float),
@@ -160,13 +162,14 @@ def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Di
 
 
 def _components(
-    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, known: bool
+    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, known: bool, keep: int
 ) -> tuple[Components, Array, Array]:
     """The draws that count as components in the values' own units, the inverses of their factors, and the jitter in them."""
     alone = diagnosis.how == "fitted"
     weight = np.exp(belief.log_weight)
     order = np.argsort(-weight, kind="stable")
     count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
+    count = min(count, keep)
     chosen = np.array([belief.best]) if alone else order[:count]
     scale = np.array([_variance(belief, int(k), prior, known or alone) for k in chosen])
     v = belief.v[chosen]

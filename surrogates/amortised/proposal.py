@@ -33,8 +33,8 @@ LOG_2PI = math.log(2.0 * math.pi)
 FIRST = 0.375  # share of the draws that the network makes in any case
 GOOD = 0.35  # effective share of those from which on it makes all
 WORTH = 0.03  # share of the weight, or of the mass around the highest top, that a kernel needs for a top of its own
-STEPS = 12  # of Newton's method, unless the next gains less than ENOUGH nats
-ENOUGH = 0.02
+STEPS = 12  # of Newton's method, unless the next, which is taken still, gains less than ENOUGH nats
+ENOUGH = 0.1
 LONGEST = 2.5  # step, in any coordinate
 HALVINGS = 5
 WIDER = 1.25  # variances of the Gaussians, in units of the inverse curvature
@@ -176,14 +176,24 @@ def _tops(
     order: NDArray[np.intp], tail: float,
 ) -> list[Top]:  # fmt: skip
     """Gaussians around the tops of the kernels that matter, from the highest draw of each."""
+    usable = np.isfinite(height)
+    share = [
+        logsumexp(log_weight[usable & (kernel == k)]) if (usable & (kernel == k)).any() else -np.inf for k in range(3)
+    ]
     tops: list[Top] = []
     climbed: list[float] = []
-    for k in range(3):
-        own = np.flatnonzero((kernel == k) & np.isfinite(height))
-        if not len(own) or logsumexp(log_weight[own]) - logsumexp(log_weight[np.isfinite(height)]) < math.log(WORTH):
-            continue
+    for k in np.argsort(share, kind="stable")[::-1]:
+        if share[k] - logsumexp(share) < math.log(WORTH):
+            break
+        own = np.flatnonzero(usable & (kernel == k))
         start = int(own[height[own].argmax()])
-        made = _climb(evidence, k, v[start], found[start], float(height[start]), order, tail)
+        begin = v[start], found[start], float(height[start])
+        if tops:  # kernels differ little in where their tops are
+            there = evidence.at(np.array([k]), tops[0].mean[None])
+            at = float(evidence.height(there, np.array([k]), tops[0].mean[None])[0])
+            if at > begin[2]:
+                begin = tops[0].mean, there[0], at
+        made = _climb(evidence, int(k), *begin, order, tail)
         if made is not None:
             tops.append(made[0])
             climbed.append(made[1])
@@ -201,7 +211,10 @@ def _climb(
             return None
         bowl = np.linalg.eigvalsh(actual)[0] > 1.001 * LEAST_CURVATURE  # else it is no guide to the top
         move = np.linalg.solve(actual if bowl else expected, slope)
-        if step == STEPS or 0.5 * float(slope @ move) < ENOUGH:
+        if step == STEPS:
+            break
+        if 0.5 * float(slope @ move) < ENOUGH:  # a last step that needs no check
+            v = v + move
             break
         share = min(1.0, LONGEST / max(float(np.abs(move).max()), 1e-300))
         for _ in range(HALVINGS):
@@ -215,7 +228,7 @@ def _climb(
             break
         v, found, height = there, new[0], new_height
     covariance = np.linalg.inv(actual)[np.ix_(order, order)]
-    root = np.linalg.cholesky(WIDER * tail * 0.5 * (covariance + covariance.T))
+    root = np.asarray(np.linalg.cholesky(WIDER * tail * 0.5 * (covariance + covariance.T)), dtype=float)
     mass = height + float(np.log(np.diagonal(root)).sum())
     return Top(kernel, v, root, order), mass
 
