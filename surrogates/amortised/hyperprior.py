@@ -51,7 +51,7 @@ class Hyperprior:
     """
 
     kernels: tuple[float, float, float] = (0.4, 0.4, 0.2)
-    lengthscale: tuple[float, float] = (0.35, 0.75)
+    lengthscale: tuple[float, float] = (0.6, 1.0)
     irrelevant: float = 0.25
     noise: tuple[float, float] = (EXACT, EXACT)
     standard: bool = False

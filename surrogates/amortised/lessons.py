@@ -54,7 +54,7 @@ def drawn_hyperprior(rng: np.random.Generator) -> Hyperprior:
         odds = np.eye(3)[rng.integers(3)] if rng.random() < 0.5 else rng.dirichlet(np.ones(3))
         first, second = float(odds[0]), float(odds[1])
         kernels = (first, second, 1.0 - first - second)
-        lengthscale = (float(np.exp(rng.uniform(math.log(0.15), math.log(0.6)))), float(rng.uniform(0.4, 1.2)))
+        lengthscale = (float(np.exp(rng.uniform(math.log(0.15), 0.0))), float(rng.uniform(0.4, 1.3)))
         irrelevant = float(rng.choice([0.0, 0.25, 0.5]))
     if kind < 0.3:
         if usual:
