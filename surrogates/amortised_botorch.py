@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from surrogates.amortised.posterior import AmortisedGP
 
 Array = NDArray[np.float64]
+LEAST = 1.001e-10  # variance of a member: GPyTorch rounds what is below 1e-10 up to it, and warns
 
 
 class AmortisedMixture(Model):
@@ -213,14 +214,15 @@ class AmortisedEnsemble(Model):
         observation_noise: bool | Tensor = False,
         posterior_transform: PosteriorTransform | None = None,
     ) -> Posterior:
-        """The members' beliefs at (*b, q, d) points; arguments as of `AmortisedMixture.posterior`."""
+        """The members' beliefs at (*b, q, d) points; arguments as of `AmortisedMixture.posterior`. Variances are at least 1e-10."""
         if output_indices is not None:
             return self.subset_output(output_indices).posterior(X, None, observation_noise, posterior_transform)
         held, place = self._parts
         predicted = _predicted(held, place, X, observation_noise)
-        covariance = predicted.covariance
+        covariance, more = predicted.covariance, (LEAST - predicted.variance).clamp_min(0.0)
         if covariance.shape[-1] > 1:  # so that BoTorch can factor it as it is, and need not warn
-            covariance = covariance + torch.diag_embed(JITTER * held.scale[:, None].expand(covariance.shape[:-1]))
+            more = more + JITTER * held.scale[:, None]
+        covariance = covariance + torch.diag_embed(more)
         each = [
             MultivariateNormal(predicted.mean[..., at, :], DenseLinearOperator(covariance[..., at, :, :]))
             for at in place
