@@ -58,7 +58,7 @@ class Processes:
     """C processes after n rows, and after those in `rows`. Made by `processes`; never changed afterwards.
 
     kernel: C names; X: (n, d); rates: (C, p) inverse lengthscales per feature; scale: (C,); noise: (C,) variance relative
-    to the scale; offset: (C,); known: (C,) mean of the known noise variances; inverse: (C, n, n) of L; weights: (C, n) of the told rows in a mean.
+    to the scale; offset, centre: (C,); known: (C,) mean of the known noise variances; inverse: (C, n, n) of L; weights: (C, n) of the told rows in a mean.
     """
 
     inputs: Inputs
@@ -68,6 +68,7 @@ class Processes:
     scale: Tensor
     noise: Tensor
     offset: Tensor
+    centre: Tensor
     known: Tensor
     inverse: Tensor
     weights: Tensor
@@ -111,7 +112,7 @@ class Processes:
         solved = times(cross.mT, self.inverse.mT).mT
         rest = self._between(points, points) - solved.mT @ solved
         root = lower_root(rest + torch.diag_embed(variances / self.scale[:, None]))
-        apart = Y - (cross.mT @ self.weights[..., None])[..., 0]
+        apart = Y - self.centre[:, None] - (cross.mT @ self.weights[..., None])[..., 0]
         white = _solved(root, apart[..., None])
         last = _solved(root.mT, white, upper=True)
         first = self.weights - (times(solved.mT, self.inverse).mT @ last)[..., 0]
@@ -122,7 +123,7 @@ class Processes:
 
     def take(self, chosen: Tensor) -> Processes:
         """The processes at the places `chosen`."""
-        names = ("rates", "scale", "noise", "offset", "known", "inverse", "weights")
+        names = ("rates", "scale", "noise", "offset", "centre", "known", "inverse", "weights")
         parts = {name: getattr(self, name)[chosen] for name in names}
         rows = self.rows
         if rows is not None:
@@ -167,8 +168,9 @@ class Predicted:
         """(*b, C, q)."""
         rows = self.processes.rows
         if rows is None:
-            return (self._cross @ self.processes.weights[..., None])[..., 0]
-        return (self._cross @ rows.first[..., None] + self._further @ rows.last[..., None])[..., 0]
+            return (self._cross @ self.processes.weights[..., None])[..., 0] + self.processes.centre[:, None]
+        apart: Tensor = (self._cross @ rows.first[..., None] + self._further @ rows.last[..., None])[..., 0]
+        return apart + self.processes.centre[:, None]
 
     @cached_property
     def variance(self) -> Tensor:
@@ -225,7 +227,7 @@ def processes(belief: AmortisedGP) -> Processes:
     offset = np.repeat([part.offset for part in belief.components], [len(part) for part in belief.components])
     rates, weights = 1.0 / predictor.lengthscales[:, belief.inputs.owner], predictor.weights[:, :, 0]
     kernel = tuple(part.kernel_name(k) for part in belief.components for k in range(len(part)))
-    arrays = (belief.X, rates, predictor.scale, noise, offset, known, predictor.inverse, weights)
+    arrays = (belief.X, rates, predictor.scale, noise, offset, predictor.mean, known, predictor.inverse, weights)
     X, *parts = (torch.from_numpy(np.array(part)) for part in arrays)
     return Processes(belief.inputs, kernel, X, *parts)
 

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 MIXED = Inputs(("float", "category", "int"), (0, 4, 7), (0, 1, 2))
 FIRST = Components(
     np.array([0, 1, 2]), np.array([[0.3, 1.0, 0.8], [0.5, 0.7, 1.5], [0.9, 2.0, 0.6]]), np.array([0.1, 0.03, 0.2]),
-    np.array([1.0, 2.0, 0.5]), np.log([0.2, 0.5, 0.3]), 10.0,
+    np.array([1.0, 2.0, 0.5]), np.log([0.2, 0.5, 0.3]), 10.0, -0.4,
 )  # fmt: skip
 SECOND = Components(
     np.array([2, 2]), np.array([[0.4, 1.0, 1.0], [2.0, 0.5, 0.3]]), np.array([0.05, 0.1]), np.array([1.0, 0.7]),

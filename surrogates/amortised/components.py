@@ -1,11 +1,12 @@
 """A weighted set of hyperparameter vectors of one output, and how it was found.
 
-Each of the K vectors ("components") is an exact Gaussian process with mean 0:
+Each of the K vectors ("components") is an exact Gaussian process with prior mean `centre`:
 
     cov(x, x') = scale * (k(r) + offset),   r^2 = sum_j (x_j - x'_j)^2 / l_j^2,   noise variance = scale * noise^2
 
 `offset` is the prior variance of a constant mean in units of the scale: that mean is thereby integrated out
-(Rasmussen and Williams 2006, section 2.7, with the constant as the only basis function). With offset 0 the mean is 0.
+(Rasmussen and Williams 2006, section 2.7, with the constant as the only basis function). With offset 0 the mean is the
+centre; else the centre, of the told values most of all, is where the constant mean is believed to be.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Components:
 
     kernel: (K,) indices into KERNELS; lengthscales: (K, d) per column; noise: (K,) standard deviations relative to
     sqrt(scale); scale: (K,) variances; log_weight: (K,), the logarithm of weights that add up to 1; offset: prior
-    variance of the constant mean relative to the scale. UsageError where the shapes do not agree. Numbers that are not
+    variance of the constant mean relative to the scale; centre: its prior mean. UsageError where the shapes do not agree. Numbers that are not
     finite are allowed: such a component gets the weight 0 when it is conditioned on data.
 
     >>> two = Components(np.array([0, 2]), np.ones((2, 3)), np.full(2, 0.1), np.ones(2), np.log([0.25, 0.75]))
@@ -62,6 +63,7 @@ class Components:
     scale: Array
     log_weight: Array
     offset: float = OFFSET
+    centre: float = 0.0
 
     def __post_init__(self) -> None:
         count = len(self.kernel)
@@ -73,6 +75,8 @@ class Components:
             )
         if not (0.0 <= self.offset < np.inf):
             raise UsageError(f"expected an offset that is finite and at least 0, got {self.offset!r}; 0 means no mean")
+        if not np.isfinite(self.centre):
+            raise UsageError(f"expected a finite centre, got {self.centre!r}; 0 for standardised values")
 
     @classmethod
     def single(
@@ -168,17 +172,17 @@ def components_of(saved: Mapping[str, Any]) -> tuple[Components, ...]:
     """The components of every output from the plain data that `AmortisedGP.hyperparameters` gives.
 
     >>> plain = {"owner": np.zeros(1, int), "kernel": np.zeros(1, int), "lengthscales": np.ones((1, 2)),
-    ...          "noise": np.ones(1), "scale": np.ones(1), "log_weight": np.zeros(1), "offset": np.array([10.0])}
+    ...          "noise": np.ones(1), "scale": np.ones(1), "log_weight": np.zeros(1), "offset": np.array([10.0]), "centre": np.zeros(1)}
     >>> [(len(part), part.offset) for part in components_of(plain)]
     [(1, 10.0)]
     """
     owner = np.asarray(saved["owner"])
     found = []
-    for j, offset in enumerate(saved["offset"]):
+    for j, (offset, centre) in enumerate(zip(saved["offset"], saved["centre"], strict=True)):
         kernel = np.asarray(saved["kernel"])[owner == j].astype(np.intp)
         lengthscales, noise, scale, log_weight = (
             np.asarray(saved[name], dtype=float)[owner == j]
             for name in ("lengthscales", "noise", "scale", "log_weight")
         )
-        found.append(Components(kernel, lengthscales, noise, scale, log_weight, float(offset)))
+        found.append(Components(kernel, lengthscales, noise, scale, log_weight, float(offset), float(centre)))
     return tuple(found)

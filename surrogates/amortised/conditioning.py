@@ -114,7 +114,7 @@ def grown(predictor: Predictor, jitter: Array, X: Array, Z: Array, extra: Array)
     low = np.matmul(predictor.inverse, k.transpose(0, 2, 1)).transpose(0, 2, 1)  # (C, q, n) the block B
     corner = prior_correlation(kernels, features, features, rates, predictor.offset)
     corner -= np.matmul(low, low.transpose(0, 2, 1))
-    missing = Z.T - np.matmul(k, predictor.weights)[:, :, 0]
+    missing = (Z - predictor.mean).T - np.matmul(k, predictor.weights)[:, :, 0]
     across = -np.matmul(low, predictor.inverse)
     count, q, n = k.shape
     inverse = np.zeros((count, n + q, n + q))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.special import gammaincinv
 
 from bbopt.errors import UsageError
 from surrogates.amortised.components import Components, Diagnosis
+from surrogates.amortised.conditioning import invert_triangle
 from surrogates.amortised.evidence import Evidence, SquaredDifferences
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.lessons import read
@@ -77,17 +77,20 @@ def fit_amortised(
         )
     units = [_Units.of(targets[:, j], prior) for j, prior in enumerate(believed)]
     z = np.stack([unit.forward(targets[:, j]) for j, unit in enumerate(units)], axis=1)
-    differences = SquaredDifferences(inputs, rows)
-    densities = _propose(inputs, rows, differences, z, believed, shipped()[0] if network is None else network)
+    order = np.lexsort((*rows.T, *z.T[::-1]))  # that in which the rows came must not matter
+    z = z[order]
+    differences = SquaredDifferences(inputs, rows[order])
+    densities = _propose(inputs, rows[order], differences, z, believed, shipped()[0] if network is None else network)
     found = []
     for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
-        known = None if variances is None else np.asarray(variances, dtype=float)[:, j] / unit.width**2
+        known = None if variances is None else np.asarray(variances, dtype=float)[order, j] / unit.width**2
         found.append(_weighed(Evidence(differences, z[:, j], prior, known), densities[j], draws))
     made = [_components(*found[j], prior, units[j], variances is not None, keep) for j, prior in enumerate(believed)]
     inverse = np.concatenate([part[1] for part in made])
+    back = np.argsort(order)
     return AmortisedGP(
         inputs, rows, targets, None if variances is None else np.asarray(variances, dtype=float),
-        tuple(part[0] for part in made), inverse, np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
+        tuple(part[0] for part in made), inverse[:, :, back], np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
     )  # fmt: skip
 
 
@@ -114,9 +117,12 @@ class _Units:
 def _propose(
     inputs: Inputs, X: Array, differences: SquaredDifferences, z: Array, believed: Sequence[Hyperprior], network: HyperNetwork
 ) -> list[Parts]:  # fmt: skip
-    """The network's density for each output; outputs of which the same is believed are read together."""
+    """The network's density for each output; outputs of which the same is believed are read together.
+
+    Of more rows than it was trained for it reads as many as it was, evenly over their order.
+    """
     n, d = X.shape
-    seen = _read_rows(X, z)
+    seen = np.arange(n) if n <= READ else np.linspace(0, n - 1, READ).round().astype(int)
     pairs = differences.pairs.reshape(d, n, n)[:, seen[:, None], seen]
     place = [
         max(levels - 1, 1) if kind == "category" else 1 for kind, levels in zip(inputs.kind, inputs.levels, strict=True)
@@ -135,14 +141,6 @@ def _propose(
         for row, j in enumerate(own):
             found[j] = Parts(*(part[row] for part in arrays))
     return [found[j] for j in range(len(believed))]
-
-
-def _read_rows(X: Array, z: Array) -> NDArray[np.intp]:
-    """Numbers of the rows that the network reads: all, or as many as it can, evenly over the order of the first output."""
-    order = np.lexsort((*X.T, *z.T[::-1]))
-    if len(X) <= READ:
-        return np.asarray(order)
-    return np.asarray(order[np.linspace(0, len(X) - 1, READ).round().astype(int)])
 
 
 def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Diagnosis]:
@@ -175,11 +173,25 @@ def _components(
     v = belief.v[chosen]
     log_weight = np.zeros(1) if alone else belief.log_weight[chosen]
     made = Components(
-        belief.kernel[chosen], prior.lengthscales(v), prior.noises(v), scale * unit.width**2, log_weight, prior.offset
+        belief.kernel[chosen],
+        prior.lengthscales(v),
+        prior.noises(v),
+        scale * unit.width**2,
+        log_weight,
+        prior.offset,
+        unit.centre,
     )
-    factors = [belief.likelihoods[k].factor for k in chosen]
+    factors = [L for k in chosen if (L := belief.likelihoods[k].factor) is not None]
     jitter = np.array([belief.likelihoods[k].jitter for k in chosen])
-    return made.weighted(made.log_weight), np.stack([lapack.dtrtri(L, lower=1)[0] for L in factors]), jitter
+    return made.weighted(made.log_weight), _inverses(factors), jitter
+
+
+def _inverses(factors: list[Array]) -> Array:
+    """(K, n, n) inverses of Cholesky factors."""
+    inverse = np.zeros((len(factors), *factors[0].shape))
+    for L, out in zip(factors, inverse, strict=True):
+        invert_triangle(L, out)
+    return inverse
 
 
 def _variance(belief: Believed, draw: int, prior: Hyperprior, mode: bool) -> float:

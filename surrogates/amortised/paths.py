@@ -78,7 +78,7 @@ class Path:
 def draw_path(
     predictor: Predictor, chosen: NDArray[np.intp], Z: Array, noise: Array, rng: np.random.Generator, features: int
 ) -> Path:
-    """A path of the outputs at the places `chosen` (m,) of a predictor whose prior mean is 0.
+    """A path of the outputs at the places `chosen` (m,) of a predictor.
 
     Z: (n, m) targets; noise: (C, n) the noise variances, in the units of the targets squared, of all its outputs;
     features: number of cosines.
@@ -107,6 +107,6 @@ def draw_path(
     weights = np.empty((count, n))
     for j, c in enumerate(chosen):
         prior = constant[j] + np.cos(base @ frequencies[j].T + phases[j]) @ amplitudes[j]
-        weights[j] = predictor.inverse[c].T @ (predictor.inverse[c] @ (Z[:, j] - prior - errors[j]))
-    constant = constant + offset * weights.sum(axis=1)
+        weights[j] = predictor.inverse[c].T @ (predictor.inverse[c] @ (Z[:, j] - predictor.mean[c] - prior - errors[j]))
+    constant = constant + predictor.mean[chosen] + offset * weights.sum(axis=1)
     return Path(inputs, base, kernel, rates, weights, frequencies, phases, amplitudes, constant)

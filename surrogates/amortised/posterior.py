@@ -39,8 +39,8 @@ class AmortisedGP:
     """Posterior of m outputs after n rows. Made by `condition_components`; never changed afterwards.
 
     X: (n, d) encoded inputs; Z: (n, m) standardised targets; variances: (n, m) known noise variances, or None;
-    components: the hyperparameters of each output, K_1 to K_m of them, C in all; inverse: (C, n, n) inverses of the lower
-    Cholesky factors; jitter: (C,) what had to be added to the diagonal, in units of the scale (0 where nothing was);
+    components: the hyperparameters of each output, K_1 to K_m of them, C in all; inverse: (C, n, n) inverses W of
+    Cholesky factors, W^T W = (C + D)^-1 (triangular for the rows in one order, not necessarily that of X); jitter: (C,) what had to be added to the diagonal, in units of the scale (0 where nothing was);
     diagnosis: how the components of each output were found, or empty.
 
     Predictions are of the noise-free functions. All C components of all outputs are the outputs of `predictor`, output
@@ -74,12 +74,13 @@ class AmortisedGP:
     @cached_property
     def predictor(self) -> Predictor:
         """Means, variances and gradients of all C components (see `surrogates.predictor`)."""
-        targets = self.Z.T[self.owner][:, :, None]
+        centre = np.array([part.centre for part in self.components])[self.owner]
+        targets = (self.Z.T[self.owner] - centre[:, None])[:, :, None]
         weights = np.matmul(self.inverse.transpose(0, 2, 1), np.matmul(self.inverse, targets))
         scale = self._flat(lambda part: part.scale)
         return Predictor(
             self.inputs, kernels_of(self.components), self.X, self._flat(lambda part: part.lengthscales), scale,
-            np.zeros(len(scale)), self.inverse, weights, self._flat(lambda part: np.full(len(part), part.offset)),
+            centre, self.inverse, weights, self._flat(lambda part: np.full(len(part), part.offset)),
         )  # fmt: skip
 
     def output(self, index: int) -> AmortisedGP:
@@ -237,6 +238,7 @@ class AmortisedGP:
             "scale": self.predictor.scale,
             "log_weight": self.log_weight,
             "offset": np.array([part.offset for part in self.components]),
+            "centre": np.array([part.centre for part in self.components]),
         }
 
     def botorch_model(self) -> Model:
