@@ -22,6 +22,7 @@ STRATEGIES: dict[str, str] = {
     "cmaes": "bbopt.strategies.cmaes:CMAES",
     "gp": "bbopt.strategies.gp:GP",
     "pfn": "bbopt.strategies.pfn:PFN",
+    "amortised-gp": "bbopt.strategies.amortised:Amortised",
 }
 AUTO = "bbopt.strategies.auto:choose"
 

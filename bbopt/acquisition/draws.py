@@ -31,7 +31,7 @@ def draw_values(
     everything = np.concatenate([model.X, pending])
     for j in range(model.outputs):
         wanted = everything if noisy[j] else pending
-        normal = _normal(len(wanted), count, rng)
+        normal = normal_numbers(len(wanted), count, rng)
         if not noisy[j]:
             values[j, :n] = model.Z[:, j, None]
         if len(wanted):
@@ -58,7 +58,7 @@ def given_draws(model: GaussianProcess, noisy: NDArray[np.bool_], pending: Array
     return Predictor(model.inputs, model.kernel, X, base.lengthscales, base.scale, base.mean, inverse, weights)
 
 
-def _normal(dimension: int, count: int, rng: np.random.Generator) -> Array:
+def normal_numbers(dimension: int, count: int, rng: np.random.Generator) -> Array:
     """(dimension, count) standard normal numbers, quasi-random where that is affordable."""
     if 0 < dimension <= WIDEST_SOBOL:
         return np.asarray(ndtri(np.clip(sobol(count, dimension, rng), 1e-9, 1.0 - 1e-9)).T)

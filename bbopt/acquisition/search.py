@@ -38,12 +38,16 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to search: raw points over the set, points per centre and scale, climbs, iterations per climb."""
+    """How hard to search: raw points over the set, points per centre and scale, climbs, iterations per climb.
+
+    judged: rows of each kind that pass a screen, where there is one.
+    """
 
     raw: int = 512
     around: int = 20
     starts: int = 8
     iterations: int = 60
+    judged: int = 24
 
 
 def around(centres: Array, domain: Domain, count: int, rng: np.random.Generator) -> Array:
@@ -84,16 +88,23 @@ def maximise(
     extra: Array,
     taken: Taken,
     effort: Effort = Effort(),
+    screen: Score | None = None,
 ) -> tuple[Array, Array]:
     """Candidates (k, d) with distinct basins, best first, and their scores (k,), none of them `taken`.
 
-    centres: (a, d) good points to look around; extra: (b, d) points to try as they are. Empty arrays where there is
-    nothing that is not taken.
+    centres: (a, d) good points to look around; extra: (b, d) points to try as they are. screen: a cheaper score, by which
+    only the best raw points of each kind are judged by `score` at all. Empty arrays where there is nothing that is not
+    taken.
     """
     raw = domain.sample(effort.raw, rng)
     near = around(centres, domain, effort.around, rng) if len(centres) else raw[:0]
     extra = domain.settle(extra, rng) if len(extra) else raw[:0]
     pools = [raw, near, extra]
+    if screen is not None:
+        pools = [
+            pool[np.argsort(-screen.value(pool), kind="stable")[: effort.judged]] if len(pool) else pool
+            for pool in pools
+        ]
     values = [score.value(pool) if len(pool) else np.zeros(0) for pool in pools]
     counts = (effort.starts // 2, effort.starts - effort.starts // 2, 4)
     starts = np.concatenate([_best_apart(p, v, c) for p, v, c in zip(pools, values, counts, strict=True)])

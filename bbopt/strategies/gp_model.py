@@ -6,7 +6,7 @@ hyperparameters of the last fit are kept and only the data grow. Which warp an o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
     with_region: whether rows that cannot work are modelled here.
     """
     inputs, n = inputs_of(task), len(state.X)
-    noise = _noise_variances(task, state)
-    learnt = [kind == "unknown" and bool(np.isnan(noise[:, j]).any()) for j, kind in enumerate(task.noises)]
-    noisy = np.array([learnt[j] or bool((np.nan_to_num(noise[:, j]) > 0).any()) for j in range(len(learnt))])
-    noise = np.nan_to_num(noise)
+    learnt, noisy, noise = noises_of(task, state)
     outputs = len(learnt)
     if warm and not refit_due(n, warm["fitted"]):
         warps = tuple(Warp(*row) for row in np.asarray(warm["warps"]).tolist())
@@ -74,7 +71,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
         selected = warm.get("selected", 0)
         choose = not warm or n - selected >= WARP_EVERY
         selected, at = (n if choose else selected), n
-        fits = _Fits(inputs, state.X, kernel)
+        fits = Fits(inputs, state.X, kernel)
         chosen = [
             _fit_output(
                 fits, state.values[:, j], j == 0, learnt[j], noise[:, j] if noisy[j] else None,
@@ -84,14 +81,11 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
         ]  # fmt: skip
         names, warps, fitted = (list(part) for part in zip(*chosen, strict=True))  # type: ignore[assignment]
     Z = np.column_stack([warp.forward(state.values[:, j]) for j, warp in enumerate(warps)])
-    variances = None
-    if noisy.any():
-        slopes = np.column_stack([warp.slope(state.values[:, j]) for j, warp in enumerate(warps)])
-        variances = noise * slopes**2
+    variances = warped_variances(warps, state.values, noise) if noisy.any() else None
     gp = condition(inputs, state.X, Z, fitted, kernel, variances)
     region = None
     if with_region and len(state.failed):
-        region = fit_region(inputs, state.X, state.failed, _region_starts(warm))
+        region = fit_region(inputs, state.X, state.failed, region_starts(warm))
     memo: dict[str, Any] = {
         **gp.hyperparameters(),
         "fitted": at,
@@ -99,7 +93,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
         "hash": state.fingerprint(at),
         "selected": selected,
         "names": names,
-        "warps": np.array([[w.anchor, w.width, w.centre, w.factor, w.low, w.high] for w in warps]),
+        "warps": warp_rows(warps),
     }
     if region is not None:
         memo["region"] = region.hyperparameters()
@@ -108,7 +102,17 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
     return Model(gp, tuple(warps), noisy, region, memo)
 
 
-class _Fits:
+def warped_variances(warps: Sequence[Warp], values: Array, noise: Array) -> Array:
+    """(n, m) variances of warped values, to first order, where raw values (n, m) have the variances `noise` (n, m)."""
+    return np.asarray(noise * np.column_stack([warp.slope(values[:, j]) for j, warp in enumerate(warps)]) ** 2)
+
+
+def warp_rows(warps: Sequence[Warp]) -> Array:
+    """(m, 6) the numbers of each warp in the order of its fields, for a memo."""
+    return np.array([[w.anchor, w.width, w.centre, w.factor, w.low, w.high] for w in warps])
+
+
+class Fits:
     """Objectives of the fits to the same rows, made once per prior."""
 
     def __init__(self, inputs: Inputs, X: Array, kernel: Kernel) -> None:
@@ -124,7 +128,7 @@ class _Fits:
 
 
 def _fit_output(
-    fits: _Fits, y: Array, is_objective: bool, learnt: bool, noise: Array | None, start: Fitted | None, name: str | None
+    fits: Fits, y: Array, is_objective: bool, learnt: bool, noise: Array | None, start: Fitted | None, name: str | None
 ) -> tuple[str, Warp, Fitted]:
     d = fits.inputs.dimension
     warps = objective_warps(y) if is_objective else constraint_warps(y)
@@ -154,12 +158,19 @@ def _fit_output(
     return name, warps[name], found
 
 
-def _noise_variances(task: Task, state: GPState) -> Array:
-    """(n, 1 + c) noise variances in raw units: told ones first, then declared ones, 0 for exact outputs, NaN unknown."""
+def noises_of(task: Task, state: GPState) -> tuple[Array, Array, Array]:
+    """Per output whether the noise must be learnt and whether there is any, (1 + c,) each; and (n, 1 + c) known variances.
+
+    Variances are in raw units: told ones first, then declared ones, 0 for exact outputs and where they are unknown.
+    """
     declared = np.array([np.nan if isinstance(kind, str) else (kind or 0.0) ** 2 for kind in task.noises])
     with np.errstate(over="ignore"):
         told = np.minimum(state.std**2, 1e300)
-    return np.where(np.isnan(told), declared, told)
+    noise = np.where(np.isnan(told), declared, told)
+    unknown = np.array([kind == "unknown" for kind in task.noises])
+    learnt = np.asarray(unknown & np.isnan(noise).any(axis=0))
+    noise = np.nan_to_num(noise)
+    return learnt, np.asarray(learnt | (noise > 0.0).any(axis=0)), noise
 
 
 def _fitted(memo: Mapping[str, Any], j: int) -> Fitted:
@@ -167,5 +178,6 @@ def _fitted(memo: Mapping[str, Any], j: int) -> Fitted:
     return Fitted(np.asarray(memo["lengthscales"][j]), value=0.0, evaluations=0, **number)
 
 
-def _region_starts(warm: Mapping[str, Any]) -> tuple[Fitted | None, ...]:
+def region_starts(warm: Mapping[str, Any]) -> tuple[Fitted | None, ...]:
+    """Where a fit of the failing region starts: at the last one, if a memo has it."""
     return (_fitted(warm["region"], 0),) if "region" in warm else (None,)
