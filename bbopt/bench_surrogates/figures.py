@@ -1,4 +1,4 @@
-"""The results of `bbopt.bench_surrogates` as pictures: gaps per cell beside the rivals, and calibration."""
+"""The results of an evaluation as pictures: gaps per cell beside the rivals, and calibration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bbopt.bench_surrogates_tables import NAMES
+from bbopt.bench_surrogates.tables import NAMES
 from bbopt.report.theme import MUTED, drawing, looks, png_bytes, tidy
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_results"]
 
-ORDER = ("pfn", "right", "anchors", "floor", "nothing", "botorch")
+ORDER = ("amortised", "right", "gp", "floor", "pfn", "botorch", "nothing")
+LEFT_OUT = ("anchors",)
 KEYS = {"wide": "right"}  # drawn alike: the fitted process that is meant to be strong
 KINDS = {
     "plain": ("anywhere", "mean", "Plain tasks: mean over tasks, points anywhere"),
@@ -52,7 +53,7 @@ def _gaps(results: Mapping[str, Any]) -> Figure:
     for kind, part in zip(kinds, figure.subfigures(len(kinds), 1, squeeze=False)[:, 0], strict=True):
         measure, statistic, title = KINDS[kind]
         part.suptitle(title, fontsize=9.5, x=0.01, ha="left")
-        rows = [row for row in results["gaps"] if row["kind"] == kind and measure in row]
+        rows = [row for row in results["gaps"] if row["kind"] == kind and measure in row and row["who"] not in LEFT_OUT]
         rows += [row for row in results["floor"] if row["kind"] == kind and row["who"] == "floor" and measure in row]
         columns = sorted({row["d"] for row in rows})
         for d, axes in zip(columns, part.subplots(1, len(columns), sharey=True, squeeze=False)[0], strict=True):
@@ -102,11 +103,16 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], measure: str, statistic: str,
 def _calibration(results: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    _curves(left, results["calibration"], "n", "told rows", "Told values, held-out tasks of the prior")
-    _curves(right, results["functions"], "n", "told rows", "Noise-free values of test functions")
-    left.set_ylabel("% of values inside, minus the interval's %")
+    everything = (*results["calibration"], *results["functions"])
+    who = [name for name in ORDER if any(row["who"] == name for row in everything)]
+    figure = Figure(figsize=(9.0, 3.1 * len(who) + 0.5), layout="constrained")
+    for name, (left, right) in zip(who, figure.subplots(len(who), 2, sharey=True, squeeze=False), strict=True):
+        mine, on_functions = (
+            [row for row in results[part] if row["who"] == name] for part in ("calibration", "functions")
+        )
+        _curves(left, mine, "n", "told rows", f"{NAMES[name]}: told values, held-out tasks of the prior")
+        _curves(right, on_functions, "n", "told rows", f"{NAMES[name]}: noise-free values of test functions")
+        left.set_ylabel("% of values inside, minus the interval's %")
     return figure
 
 

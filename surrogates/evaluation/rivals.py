@@ -1,10 +1,12 @@
-"""Whom the network is compared with on the tasks of `surrogates.pfn.evaluation`: fitted processes, the floor, no model.
+"""Whom a surrogate is compared with: fitted processes, the floor, no model.
 
-`fitted`: hyperparameters by `surrogates.map_fit`. On plain tasks it is given all that is known of them: the Matern-5/2
-kernel, mean 0, variance 1, the normal density of log lengthscales and the uniform one of the log noise (the most probable
-LOGARITHMS are found: the maximum depends on the parameters). On other tasks there is no right prior to give: values are
-standardised as for the network, and the processes are `wide` (Matern-5/2, free scale, the mixture's own prior of
-lengthscales, noise from 1e-4 up) or `botorch` (that library's default priors and kernel).
+`fitted`: hyperparameters by `surrogates.map_fit`. On plain tasks it is given all that is known of them ("right"): the
+Matern-5/2 kernel, mean 0, variance 1, the normal density of log lengthscales and the uniform one of the log noise (the most
+probable LOGARITHMS are found: the maximum depends on the parameters). On other tasks there is no right prior to give:
+values are standardised, and the processes are "wide" (Matern-5/2, free scale, the mixture's own prior of lengthscales,
+noise from 1e-4 up) or "botorch" (that library's default priors and kernel), both with values beyond four standard deviations
+compressed as the network's are, and searched for from several starts. "gp" is what the strategy `gp` fits where noise is
+unknown: the same priors and kernel, one start, values that are standardised only. It is for tasks of any kind.
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ from scipy.linalg import lapack
 
 from surrogates.bayes_floor import Hyperprior, Rows, sample_posterior
 from surrogates.columns import Inputs
+from surrogates.evaluation.gaps import Belief
+from surrogates.evaluation.tasks import KINDS, PLAIN_KINDS, Cell
 from surrogates.gp import condition
 from surrogates.kernels import Kernel
 from surrogates.map_fit import LOG_2PI, Fitted, Objective, Prior, factor, fit_map
-from surrogates.pfn.evaluation import KINDS, PLAIN_KINDS, Belief, Cell
 from surrogates.pfn.mixture import Mixture
 from surrogates.pfn.normalise import Normal
 from surrogates.prior import Tasks
 
+__all__ = ["Priors", "ZeroMean", "fitted", "floor", "joined", "nothing"]
+
 Array = NDArray[np.float64]
+Priors = Literal["right", "wide", "botorch", "gp"]
 FLAT = 10.0  # spread of a log-normal prior that is as good as uniform within the noise's range
 OTHER_STARTS = ((0.4, 0.1), (3.0, 0.02))  # factors of the prior's lengthscale, and standard deviation of the noise
 
@@ -71,7 +77,7 @@ def _joined(one: Mixture, other: Mixture) -> Mixture:
     return Mixture(weight, torch.cat([one.mean, other.mean], -1), torch.cat([one.sd, other.sd], -1))
 
 
-def fitted(cell: Cell, tasks: Tasks, priors: Literal["right", "wide", "botorch"] = "right") -> Belief:
+def fitted(cell: Cell, tasks: Tasks, priors: Priors = "right") -> Belief:
     """A process with the most probable hyperparameters for each task. "right" is for plain tasks alone.
 
     >>> cell = Cell("plain", 1, 24)
@@ -79,26 +85,32 @@ def fitted(cell: Cell, tasks: Tasks, priors: Literal["right", "wide", "botorch"]
     torch.Size([2, 128, 1])
     """
     prior, kernel = _prior(cell, priors)
-    normal = None if priors == "right" else Normal.of(tasks.y)
-    values = tasks.y if normal is None else normal.forward(tasks.y)
     lengthscale = math.exp(prior.lengthscale[0] - prior.lengthscale[1] ** 2)
-    starts = tuple(Fitted(np.full(cell.d, lengthscale * by), 1.0, sd**2, 0.0, 0.0, 0.0, 0) for by, sd in OTHER_STARTS)
+    others = tuple(Fitted(np.full(cell.d, lengthscale * by), 1.0, sd**2, 0.0, 0.0, 0.0, 0) for by, sd in OTHER_STARTS)
+    starts = (None,) if priors == "gp" else (None, *others)
+    normal = Normal.of(tasks.y)
+    values = tasks.y if priors == "right" else normal.forward(tasks.y)
+    if priors == "gp":
+        values = (tasks.y - normal.centre) / normal.width
     inputs, means, sds, noises = Inputs.continuous(cell.d), [], [], []
     for X, z, Q in zip(tasks.X.numpy(), values.numpy(), tasks.Q.numpy(), strict=True):
         objective = (ZeroMean if priors == "right" else Objective)(inputs, X, kernel, prior)
-        found = fit_map(inputs, X, z, prior, kernel, None, (None, *starts), objective)
+        found = fit_map(inputs, X, z, prior, kernel, None, starts, objective)
         mean, variance = condition(inputs, X, z[:, None], [found], kernel).mean_variance(Q)
         means.append(mean[:, 0])
         sds.append(np.sqrt(np.maximum(variance[:, 0], 1e-12)))
         noises.append(math.sqrt(found.noise))
-    told = torch.tensor(noises, dtype=torch.float64)[:, None]
-    belief = Belief.gaussian(torch.from_numpy(np.stack(means)), torch.from_numpy(np.stack(sds)), told)
-    return replace(belief, normal=normal)
+    middle, sd, noise = (torch.from_numpy(np.stack(part)) for part in (means, sds, noises))
+    noise = noise[:, None]
+    if priors == "gp":
+        return Belief.gaussian(normal.centre + normal.width * middle, normal.width * sd, normal.width * noise)
+    belief = Belief.gaussian(middle, sd, noise)
+    return belief if priors == "right" else replace(belief, normal=normal)
 
 
-def _prior(cell: Cell, priors: str) -> tuple[Prior, Kernel]:
+def _prior(cell: Cell, priors: Priors) -> tuple[Prior, Kernel]:
     """Of the hyperparameters. A spread squared is added to locations whose most probable LOGARITHM is wanted."""
-    if priors == "botorch":
+    if priors in ("botorch", "gp"):
         return Prior.botorch(cell.d), "rbf"
     kind = KINDS[cell.kind]
     location, spread = kind.lengthscale
