@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-floor clean
+.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-floor bench-features clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,6 +35,9 @@ bench-ask: $(READY)  ## CPU seconds per ask, beside BoTorch's own fit and optimi
 bench-ask-pfn: $(READY)  ## the same for pfn with up to 15 constraints, with gp beside it
 	$(BIN)/python -m bbopt.bench_ask pfn
 
+bench-ask-amortised: $(READY)  ## the same for amortised-gp and its surrogate alone, with gp beside it
+	$(BIN)/python -m bbopt.bench_ask amortised-gp
+
 bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 	$(BIN)/python -m bbopt.bench_overhead
 
@@ -46,6 +49,9 @@ bench-surrogates: $(READY)  ## amortised GP and PFN: gaps beside fitted processe
 
 bench-floor: $(READY)  ## what the Bayes floor of the plain tasks lacks in surrogates/evaluation/floor.json (resumable; minutes)
 	$(BIN)/python -m bbopt.bench_floor
+
+bench-features: $(READY)  ## what the amortised GP would gain if it were told warps, trends, a second scale (minutes)
+	$(BIN)/python -m bbopt.bench_features
 
 bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full
