@@ -73,17 +73,21 @@ def matern(r2: Tensor) -> Tensor:
 
 
 class Rows:
-    """The told rows of B tasks: X (B, n, d), y (B, n)."""
+    """The told rows of B tasks: X (B, n, d), y (B, n). Subclasses may have another kernel."""
 
     def __init__(self, X: Tensor, y: Tensor) -> None:
         self.X, self.y = X.to(DTYPE), y.to(DTYPE)
         difference = self.X[:, :, None] - self.X[:, None]
         self.pairs = difference.square().permute(0, 3, 1, 2).flatten(2)  # (B, d, n n)
 
+    def correlation(self, r2: Tensor, task: int) -> Tensor:
+        """Correlations at squared scaled distances (...) in one task."""
+        return matern(r2)
+
     def factors(self, theta: Tensor, task: int) -> Tensor:
         """(P, n, n) Cholesky factors for (P, d + 1) hyperparameters of one task; NaN where there is none."""
         n = self.X.shape[1]
-        K = matern(torch.exp(-2.0 * theta[:, :-1]) @ self.pairs[task]).reshape(-1, n, n)
+        K = self.correlation(torch.exp(-2.0 * theta[:, :-1]) @ self.pairs[task], task).reshape(-1, n, n)
         K.diagonal(dim1=-2, dim2=-1).add_(torch.exp(2.0 * theta[:, -1:]))
         lower, wrong = torch.linalg.cholesky_ex(K)
         L: Tensor = lower
@@ -113,7 +117,8 @@ class Rows:
             pairs = (Q[task][:, None] - self.X[task][None]).square().permute(2, 0, 1).flatten(1)  # (d, q n)
             for part in _pieces(theta[task], AT_ONCE // (n * max(n, Q.shape[1]))):
                 L = self.factors(part, task)
-                cross = matern(torch.exp(-2.0 * part[:, :-1]) @ pairs).reshape(len(part), -1, n).transpose(1, 2)
+                r2 = torch.exp(-2.0 * part[:, :-1]) @ pairs
+                cross = self.correlation(r2, task).reshape(len(part), -1, n).transpose(1, 2)
                 right = torch.cat([cross, self.y[task][:, None].expand(len(part), n, 1)], -1)
                 half = torch.linalg.solve_triangular(L, right, upper=False)
                 means.append((half[..., :-1] * half[..., -1:]).sum(-2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import math
 from dataclasses import replace
 
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from bbopt.bench_features import lines
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.columns import Inputs
 from surrogates.evaluation.amortised import MIXED, hyperprior_of, read_amortised
 from surrogates.evaluation.calibration import LEVELS, told_coverage
+from surrogates.evaluation.features import FEATURES, TwoScales, gain
 from surrogates.evaluation.gaps import Belief, Summary, gaps
 from surrogates.evaluation.reference import TASKS, compute_floor, kept_floor
 from surrogates.evaluation.rivals import Priors, ZeroMean, _prior, fitted, floor, joined, nothing
@@ -21,6 +25,8 @@ from surrogates.gp import condition
 from surrogates.map_fit import Fitted
 from surrogates.pfn.mixture import Mixture
 from surrogates.prior import Tasks
+from surrogates.prior_draws import Draw
+from surrogates.prior_process import Process
 
 
 def truth(tasks: Tasks) -> Belief:
@@ -176,3 +182,35 @@ def test_what_each_kind_of_cell_tells() -> None:
     assert hyperprior_of(Cell("plain", 2, 8)) == Hyperprior.plain()
     assert hyperprior_of(Cell("known", 2, 8)).lengthscale == (0.25, 0.05)
     assert hyperprior_of(Cell("held-out", 2, 8)) is MIXED
+
+
+def test_the_two_scales_of_the_floor_are_those_of_the_prior() -> None:
+    process = Process.draw(FEATURES["two scales"], 2, 2, Draw(torch.Generator().manual_seed(0)))
+    X = torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = TwoScales(X, torch.zeros(2, 6), process.fine)
+    for b in range(2):
+        theta = torch.cat([-process.rate[b].log(), torch.tensor([-9.0], dtype=torch.float64)])[None]
+        L = rows.factors(theta, b)[0]
+        wanted = process.covariance(X, X)[b] + np.exp(-18.0) * torch.eye(6)
+        torch.testing.assert_close(L @ L.T, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("feature", list(FEATURES))
+def test_who_is_told_a_feature_gains(feature: str) -> None:
+    """With no trend handed over as the trend, and so on, there would be no gain at all; small bounds on few tasks."""
+    found = gain(feature, 1, 20, 6)
+    assert len(found.without) == 6 and all(map(math.isfinite, (*found.without, *found.given)))
+    if feature != "none":
+        assert np.mean(found.given) < np.mean(found.without) + 0.05
+
+
+def test_features_are_printed_line_by_line() -> None:
+    (line,) = lines(["trend"], ((1, 8),), 2)
+    assert line.startswith("trend") and "gains" in line
+
+
+@pytest.mark.parametrize(
+    "module", ["amortised", "behaviour", "calibration", "features", "gaps", "reference", "rivals", "tasks"]
+)
+def test_examples_in_the_docstrings_run(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"surrogates.evaluation.{module}")).failed == 0
