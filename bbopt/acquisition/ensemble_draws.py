@@ -31,6 +31,16 @@ def drawn_ensemble(
 
     noisy: (m,) outputs whose told values are not exact; pending: (p, d). An exact output without pending points keeps all
     its components in every draw; where every output does, there is one draw (S = 1), the told values as they are.
+
+    >>> from surrogates.amortised.components import Components
+    >>> from surrogates.amortised.posterior import condition_components
+    >>> from surrogates.columns import Inputs
+    >>> X = np.linspace(0.0, 1.0, 5)[:, None]
+    >>> two = Components(np.array([0, 1]), np.array([[0.2], [0.4]]), np.full(2, 1e-4), np.ones(2), np.log([0.5, 0.5]))
+    >>> model = condition_components(Inputs.continuous(1), X, np.sin(6.0 * X), [two])
+    >>> ensemble, values = drawn_ensemble(model, np.array([False]), np.array([[0.6]]), 8, np.random.default_rng(0))
+    >>> values.shape, np.bincount(ensemble.component[0]).tolist()
+    ((1, 6, 8), [4, 4])
     """
     outputs, n, p = model.outputs, len(model.X), len(pending)
     open_ = noisy | (p > 0)
