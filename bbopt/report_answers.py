@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 DATA = DataSet("eight rows", "matern52", (0.2,), 0.1, 8, 10)
 POINTS = 201
 LEVELS = (0.05, 0.25, 0.75, 0.95)
-NODES = 64  # of the distance between two predictions
+NODES = 128  # draws for the distance between two predictions
 WHO = {"fitted": "fitted GP: one lengthscale, one noise", "amortised": "amortised GP: weighed draws", "bayes": "Bayes: all of them (SMC)"}  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class Answers:
 
 
 def answer(
-    weights: str | Path | None = None, particles: int = 1000, points: int = POINTS, data: DataSet = DATA
+    weights: str | Path | None = None, particles: int = 300, points: int = POINTS, data: DataSet = DATA
 ) -> Answers:
     """What the three say after the rows of a data set in one column.
 
@@ -57,8 +57,8 @@ def answer(
     more exact is the third. Raises ValueRefused where the weights cannot be read.
 
     >>> found = answer(particles=24, points=9)
-    >>> found.grid.shape, min(found.nats.values()) >= 0.0
-    ((9,), True)
+    >>> found.grid.shape, sorted(found.nats)
+    ((9,), ['amortised', 'fitted'])
     """
     import torch
 
@@ -81,14 +81,14 @@ def answer(
             "amortised": read_amortised(network, Hyperprior.plain(), X, y, Q).belief,
             "bayes": joined(*floor(asked, particles)),
         }
-        even = (torch.arange(NODES, dtype=torch.float64) + 0.5) / NODES
-        at, sharp = beliefs["bayes"].quantiles(even), torch.zeros(1, 1, dtype=torch.float64)
+        draws = beliefs["bayes"].latent.draw(NODES, torch.Generator().manual_seed(0))
+        at, sharp = draws.permute(1, 2, 0), torch.zeros(1, 1, dtype=torch.float64)
         heights = {name: belief.log_density(True, at, sharp) for name, belief in beliefs.items()}
     nats = {name: float((heights["bayes"] - heights[name]).mean()) for name in ("fitted", "amortised")}
     return Answers(grid, truth, rows[:, 0], values, beliefs, nats)
 
 
-def draw_answers(path: Path, weights: str | Path | None = None, particles: int = 1000) -> Answers:
+def draw_answers(path: Path, weights: str | Path | None = None, particles: int = 300) -> Answers:
     """Write the picture (PNG) to the path; arguments and result are those of `answer`."""
     found = answer(weights, particles)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bbopt.report_answers import answer, draw_answers
 
-BUDGET = int(os.environ.get("BBOPT_EXAMPLE_BUDGET", "1000"))  # particles of the exact answer, some ten seconds
+BUDGET = int(os.environ.get("BBOPT_EXAMPLE_BUDGET", "300"))  # particles of the exact answer
 
 # A fitted process takes the most probable lengthscale and noise as if they were known. With eight rows they are not: Bayes
 # averages over all that the rows allow. The amortised process weighs some dozens of them, proposed by a small network.

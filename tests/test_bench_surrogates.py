@@ -55,7 +55,14 @@ def test_the_command_keeps_its_parts_and_goes_on(weights: tuple[Path, Path], tmp
     assert torch.get_num_threads() == threads
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == first
     assert {row["who"] for row in first["gaps"]} == {"pfn", "amortised", "anchors", "right", "wide", "botorch", "gp", "nothing"}  # fmt: skip
-    assert len(first["calibration"]) == 2 and len(first["functions"]) == 8 and first["sanity"] == {}
+    assert [row["kind"] for row in first["calibration"] if row["who"] == "amortised"] == [
+        "plain",
+        "mixture",
+        "known",
+        "held-out",
+    ]
+    assert [row["kind"] for row in first["calibration"] if row["who"] == "pfn"] == ["held-out"]
+    assert len(first["functions"]) == 8 and first["sanity"] == {}
     assert len(first["draws"]) == 4 and {row["who"] for row in first["paired"]} >= {"gp", "right", "wide", "botorch"}
     assert any("gp" in row["check"] for row in first["checks"])
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("parts*/*/*.json")}
@@ -115,7 +122,7 @@ def test_checks_say_what_is_missed() -> None:
             for who, gap in zip(("amortised", "gp", "floor"), gaps, strict=True)
         ] + [{**cell, "who": "right", "anywhere": summary(0.0)} for cell in cells],
         "draws": [{**cells[1], "median": 30.0, "below_4": 0.1, "enough": 0.95, "refined": 0.1, "fitted": 0.05}],
-        "calibration": [{"who": "amortised", "coverage": {"0.5": summary(0.51), "0.9": summary(0.93), "0.95": summary(0.95)}}],
+        "calibration": [{"kind": "held-out", "who": "amortised", "coverage": {"0.5": summary(0.51), "0.9": summary(0.93), "0.95": summary(0.95)}}],
         "sanity": {"amortised": {"order": 0.0, "columns": 1e-3, "affine": 1e-12}},
         "costs": [{"case": "n100-d6", "who": "amortised", "median": 0.02, "least": 0.02}],
     }  # fmt: skip

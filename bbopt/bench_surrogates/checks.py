@@ -72,11 +72,12 @@ def _beside_floor(joined: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _coverage(joined: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    rows = [row for row in joined["calibration"] if row["who"] == "amortised"]
-    for level in ("0.5", "0.9", "0.95") if rows else ():
-        share = float(np.mean([row["coverage"][level]["mean"] for row in rows]))
-        words = f"{100 * share:.1f} %"
-        yield _row(f"told values in {100 * float(level):.0f} % intervals, held-out tasks", "within 2 points", words, abs(share - float(level)) <= 0.02 + TINY)  # fmt: skip
+    for kind in ("plain", "mixture", "held-out"):
+        rows = [row for row in joined["calibration"] if row["who"] == "amortised" and row["kind"] == kind]
+        for level in ("0.5", "0.9", "0.95") if rows else ():
+            share = float(np.mean([row["coverage"][level]["mean"] for row in rows]))
+            check, met = f"told values in {100 * float(level):.0f} % intervals, {kind} tasks", abs(share - float(level))
+            yield _row(check, "within 2 points", f"{100 * share:.1f} %", met <= 0.02 + TINY)
 
 
 def _draws(joined: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

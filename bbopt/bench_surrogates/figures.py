@@ -36,7 +36,7 @@ def draw_results(results: Mapping[str, Any], folder: Path) -> list[Path]:
     with drawing():
         if any(row["kind"] in KINDS for row in results["gaps"]):
             figures["gaps.png"] = png_bytes(_gaps(results))
-        if results["calibration"] or results["functions"]:
+        if any(row["kind"] == "held-out" for row in results["calibration"]) or results["functions"]:
             figures["calibration.png"] = png_bytes(_calibration(results))
     for name, content in figures.items():
         (folder / name).write_bytes(content)
@@ -103,13 +103,12 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], measure: str, statistic: str,
 def _calibration(results: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
-    everything = (*results["calibration"], *results["functions"])
+    held_out = [row for row in results["calibration"] if row["kind"] == "held-out"]
+    everything = (*held_out, *results["functions"])
     who = [name for name in ORDER if any(row["who"] == name for row in everything)]
     figure = Figure(figsize=(9.0, 3.1 * len(who) + 0.5), layout="constrained")
     for name, (left, right) in zip(who, figure.subplots(len(who), 2, sharey=True, squeeze=False), strict=True):
-        mine, on_functions = (
-            [row for row in results[part] if row["who"] == name] for part in ("calibration", "functions")
-        )
+        mine, on_functions = ([row for row in rows if row["who"] == name] for rows in (held_out, results["functions"]))
         _curves(left, mine, "n", "told rows", f"{NAMES[name]}: told values, held-out tasks of the prior")
         _curves(right, on_functions, "n", "told rows", f"{NAMES[name]}: noise-free values of test functions")
         left.set_ylabel("% of values inside, minus the interval's %")

@@ -28,7 +28,8 @@ def join(
 
     means: over the cells of a kind. gaps: kind, d, n, who, and summaries over tasks of told, latent, anywhere, quiet.
     floor: the same on the few tasks whose floor is known. paired: of the amortised process minus each other one, task by
-    task. draws: how far the amortised process's draws counted. calibration, functions: coverage. sanity, costs.
+    task. draws: how far the amortised process's draws counted. calibration: coverage of told values (of the PFN on held-out
+    tasks alone). functions: coverage of noise-free values. sanity, costs.
     """
     rows: list[dict[str, Any]] = []
     floors: list[dict[str, Any]] = []
@@ -40,8 +41,8 @@ def join(
         mine = {name.removeprefix(at).partition("-")[0]: part for name, part in found.items() if name.startswith(at)}
         where = {"kind": cell.kind, "d": cell.d, "n": cell.n}
         draws.append({**where, **_draws(mine["amortised"]["draws"])})
+        calibration += [{**where, "who": name, **_coverage(part)} for name, part in mine.items() if "shares" in part]
         if cell.kind == "held-out":
-            calibration += [{**where, "who": name, **_coverage(part)} for name, part in mine.items()]
             continue
         bottom = mine.pop("floor", None)
         if bottom is None and cell.kind == "plain":

@@ -140,7 +140,7 @@ def _by_amortised(who: Contestants, cell: Cell, count: int) -> dict[str, Any]:
     tasks = tasks_of(cell, count)
     reading = who.read(hyperprior_of(cell), tasks.X, tasks.y, tasks.Q)
     draws = {"ess": reading.ess, "how": reading.how, "seconds": reading.seconds}
-    return {**_scored(cell, count, reading.belief), "draws": draws}
+    return {**_scored(cell, count, reading.belief), **asdict(told_coverage(tasks, reading.belief)), "draws": draws}
 
 
 def _fit(cell: Cell, count: int, priors: Priors) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def summary(results: Mapping[str, Any], who: str) -> dict[str, Any]:
     coverage = {
         name: {level: round(sum(row["coverage"][level]["mean"] for row in rows) / len(rows), 3) for level in LEVELS}
         for name in ("calibration", "functions")
-        if (rows := [row for row in results[name] if row["who"] == who])
+        if (rows := [row for row in results[name] if row["who"] == who and row.get("kind", "held-out") == "held-out"])
     }
     named = {{"calibration": "tasks"}.get(name, name): levels for name, levels in coverage.items()}
     return {"tasks": results["tasks"], "gaps": gaps, "coverage": named, "behaviour": results["sanity"].get(who, {})}

@@ -144,7 +144,7 @@ def _checks(results: Mapping[str, Any]) -> Table:
 
 
 def _calibration(results: Mapping[str, Any], who: str) -> Table:
-    rows = [row for row in results["calibration"] if row["who"] == who]
+    rows = [row for row in results["calibration"] if row["who"] == who and row["kind"] == "held-out"]
     lines = [[str(row["d"]), str(row["n"]), *_shares(row)] for row in rows]
     if rows:
         lines.append(["all", "", *(f"{100 * _mean([row['coverage'][level]['mean'] for row in rows]):.1f}" for level in ("0.5", "0.9", "0.95"))])  # fmt: skip
