@@ -8,7 +8,9 @@ an inverse gamma prior of shape a0 and scale b0, which together weigh half a row
 
 (the multivariate t density; Rasmussen and Williams 2006, equation 9.9 for a = b). Derivatives are those of their equation
 5.9, with z z^T weighted by a / b; Fisher's information is that of the Gaussian, less what is lost to the unknown variance.
-Where noise variances are known in the units of z, they are divided by the most probable s^2.
+Noise variances D that are known in the units of z do not go along with s^2. Then t = log s^2 is integrated by Laplace's
+method instead: t* at the top of log N(z; 0, s^2 A + D) + log p(t), found by Newton's method, and H, minus the second
+derivative there, stand for a and b by way of a = H, b = H s*^2, which have the same top and curvature.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ __all__ = ["Evidence", "Likelihood", "SquaredDifferences", "slope_and_bend"]
 
 Array = NDArray[np.float64]
 SHAPE, SCALE = 0.5, 0.01  # of the variance's prior, in units of the standardised values
-ROUNDS = 4  # of the search for the most probable variance where noise variances are known
+ROUNDS, NEAR, LONGEST = 12, 0.02, 2.0  # of Newton's method for log s^2; step with which it ends; longest step
 PROBES_FROM, PROBES = 160, 32  # rows from which the information is estimated (Hutchinson 1990), and vectors for that
 LEAST_CURVATURE = 0.25  # of the log posterior in any direction, in units of the prior's
+LOG_2PI = math.log(2.0 * math.pi)
 STEP = 1e-4  # of coordinates, for the second derivatives of log lengthscales in them
 
 
@@ -66,7 +69,7 @@ class Likelihood:
     """At one vector of hyperparameters: log density of the values, shape and scale of what is believed of the variance.
 
     factor: (n, n) lower Cholesky factor of A, and the jitter in it; None where A cannot be factored: then the density is
-    minus infinity.
+    minus infinity. variance: what known noise variances were divided by, None where there are none.
     """
 
     value: float
@@ -74,6 +77,7 @@ class Likelihood:
     scale: float
     factor: Array | None
     jitter: float = 0.0
+    variance: float | None = None
 
 
 NONE = Likelihood(-math.inf, SHAPE, SCALE, None)
@@ -104,22 +108,24 @@ class Evidence:
     def slope_and_curvature(self, kernel: int, v: Array, found: Likelihood) -> tuple[Array, Array, Array]:
         """(size,) derivatives of the log posterior in the coordinates v, and two (size, size) curvatures.
 
-        The first is what is expected of it, Fisher's information plus the prior's, positive definite; the second is what
-        it is, its negative second derivatives, with no direction flatter than LEAST_CURVATURE.
+        The first is what is expected of it, Fisher's information plus the prior's, no direction flatter than the prior
+        (estimates can err there); the second is what it is, its negative second derivatives, none flatter than
+        LEAST_CURVATURE.
         """
         assert found.factor is not None, "a point that can be factored"
         n, d = self.rows.n, self.rows.d
         first, second = self.rows.first, self.rows.second
-        inverse = lapack.dpotri(found.factor, lower=1)[0]
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        inverse = _inverted(found.factor)
         alpha = inverse @ self.z
         weight = 1.0 if self.believed.standard else found.shape / found.scale
         rates = self.believed.lengthscales(v) ** -2.0
         slope, bend = slope_and_bend(KERNELS[kernel], rates @ self.rows.packed)
         outer, within = alpha[first] * alpha[second], inverse[first, second]
         # sums over all pairs are twice those over the packed ones: a row has no distance from itself
-        sums = rates[:, None] * (self.rows.packed @ (2.0 * slope[:, None] * np.column_stack([outer, within])))
-        quadratic, trace = sums[:, 0], sums[:, 1]
+        known = np.zeros(n) if found.variance is None or self.variances is None else self.variances / found.variance
+        through = (inverse * known) @ inverse  # A^-1 (D / s^2) A^-1
+        pairs = np.column_stack([outer, within, through[first, second]])
+        quadratic, trace, aside = (rates[:, None] * (self.rows.packed @ (2.0 * slope[:, None] * pairs))).T
         left = weight * outer - within
         bent = (self.rows.packed * (-2.0 * left * bend)) @ self.rows.packed.T * np.outer(rates, rates)
         curved = bent - np.diag(weight * quadratic - trace)
@@ -133,20 +139,24 @@ class Evidence:
             side = twice * rates * (self.rows.packed @ (2.0 * slope * squared[first, second]))
             crossed = np.block([[crossed, side[:, None]], [side[None], np.array([[twice**2 * squared.trace()]])]])
             quadratic, trace = np.append(quadratic, twice * alpha @ alpha), np.append(trace, twice * inverse.trace())
+            aside = np.append(aside, twice * through.trace())
             pulled = np.vstack([pulled, twice * alpha])
             last = twice * (weight * alpha @ alpha - inverse.trace())
             curved = np.block([[curved, np.zeros((d, 1))], [np.zeros((1, d)), np.array([[last]])]])
         expected = 0.5 * crossed
         actual = weight * pulled @ inverse @ pulled.T - expected - curved
-        if not self.believed.standard:
-            expected = expected - 0.25 * np.outer(trace, trace) / found.shape
-            actual -= 0.25 * weight / found.scale * np.outer(quadratic, quadratic)
+        if not self.believed.standard:  # less what log s^2 has in common with the others
+            common = 0.5 * (trace - aside)
+            expected = expected - np.outer(common, common) / found.shape
+            common = 0.5 * weight * (quadratic - 2.0 * pulled @ (inverse @ (known * alpha))) + 0.5 * aside
+            actual -= np.outer(common, common) / found.shape
         rate = self.believed.rates(v)
         gradient = 0.5 * (weight * quadratic - trace)
         turn = (self.believed.rates(v + STEP) - self.believed.rates(v - STEP)) / (2.0 * STEP)
         actual = actual * np.outer(rate, rate) - np.diag(gradient * turn)
         eye = np.eye(len(v))
-        return gradient * rate - v, expected * np.outer(rate, rate) + eye, _bounded(actual + eye)
+        expected = expected * np.outer(rate, rate) + eye
+        return gradient * rate - v, _bounded(expected, 1.0), _bounded(actual + eye, LEAST_CURVATURE)
 
     def _crossed(self, moved: Array, inverse: Array, factor: Array) -> Array:
         """(d, d) traces tr(A^-1 A_i A^-1 A_j); estimated from random signs where there are many rows."""
@@ -165,27 +175,57 @@ class Evidence:
             return self._likelihood(packed, noise)
         if self.believed.standard:
             return self._likelihood(packed, noise + self.variances)
-        variance, found = 1.0, NONE
-        for _ in range(ROUNDS):
-            found = self._likelihood(packed, noise + self.variances / variance)
-            variance = max(found.scale / (found.shape + 1.0), 1e-12)
-        return found
+        return self._with_known_noise(packed, noise, self.variances)
 
-    def _likelihood(self, packed: Array, extra: Array | float) -> Likelihood:
+    def _with_known_noise(self, packed: Array, noise: float, variances: Array) -> Likelihood:
+        """The likelihood where the variance s^2 has to be searched for, from 1 on; M = A + D / s^2."""
+        n, t = self.rows.n, 0.0
+        for turn in range(ROUNDS):
+            variance = math.exp(t)
+            known = variances / variance
+            found = self._factored(packed, noise + known)
+            if found is None:
+                return NONE
+            L, jitter = found
+            inverse = _inverted(L)
+            alpha = inverse @ self.z
+            rest = self.z - known * alpha  # A alpha
+            fit, own = float(alpha @ self.z) / variance, float(alpha @ rest) / variance
+            twice = float(rest @ inverse @ rest) / variance
+            whole = float(np.diagonal(inverse) @ known)  # tr M^-1 D / s^2
+            both = n - 2.0 * whole + float(known @ inverse**2 @ known)  # tr (M^-1 A)^2
+            height = -0.5 * (fit + n * (t + LOG_2PI)) - float(np.log(np.diagonal(L)).sum())
+            height += SHAPE * math.log(SCALE) - gammaln(SHAPE) - SHAPE * t - SCALE / variance
+            slope = 0.5 * (own - n + whole) - SHAPE + SCALE / variance
+            expected = 0.5 * both + SCALE / variance
+            curved = max(SCALE / variance - 0.5 * (own - 2.0 * twice - n + whole + both), 0.25 * expected)
+            step = slope / curved
+            if abs(step) < NEAR or turn == ROUNDS - 1:
+                break
+            t += min(max(step, -LONGEST), LONGEST)
+        value = height + 0.5 * min(slope * step, 1.0) + 0.5 * (LOG_2PI - math.log(curved))
+        return Likelihood(float(value), curved, curved * variance, L, jitter, variance)
+
+    def _factored(self, packed: Array, extra: Array | float) -> tuple[Array, float] | None:
+        """Lower Cholesky factor of a packed A with more on its diagonal, and the jitter that it took; or None."""
         n = self.rows.n
         A, _ = lapack.dtpttr(n, packed, uplo="L")
         np.einsum("ii->i", A)[:] += extra
         L, failed = lapack.dpotrf(A, lower=1, clean=1)
-        jitter = 0.0
-        if failed or not np.isfinite(L[n - 1, n - 1]):
-            A, _ = lapack.dtpttr(n, packed, uplo="L")
-            found = factor(A, extra, 1.0)
-            if found is None:
-                return NONE
-            L, jitter = found
+        if not failed and np.isfinite(L[n - 1, n - 1]):
+            return L, 0.0
+        A, _ = lapack.dtpttr(n, packed, uplo="L")
+        return factor(A, extra, 1.0)
+
+    def _likelihood(self, packed: Array, extra: Array | float) -> Likelihood:
+        """The likelihood where all of the diagonal goes along with s^2, or s^2 is known."""
+        n, found = self.rows.n, self._factored(packed, extra)
+        if found is None:
+            return NONE
+        L, jitter = found
         half = lapack.dtrtrs(L, self.z, lower=1)[0]
         fit, log_det = float(half @ half), float(np.log(np.diagonal(L)).sum())
-        rest = -log_det - 0.5 * n * math.log(2.0 * math.pi)
+        rest = -log_det - 0.5 * n * LOG_2PI
         if self.believed.standard:
             return Likelihood(rest - 0.5 * fit, math.inf, math.inf, L, jitter)
         shape, scale = SHAPE + 0.5 * n, SCALE + 0.5 * fit
@@ -208,6 +248,12 @@ def slope_and_bend(kernel: Kernel, r2: Array) -> tuple[Array, Array]:
     return g, -0.5 * np.sqrt(3.0) * g / np.sqrt(np.maximum(r2, 1e-12))
 
 
+def _inverted(L: Array) -> Array:
+    """The (n, n) inverse of the matrix of which L is the lower Cholesky factor."""
+    lower = lapack.dpotri(L, lower=1)[0]
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+
+
 def _unpacked(packed: Array, n: int) -> Array:
     """The (n, n) symmetric matrix behind a packed one."""
     lower, _ = lapack.dtpttr(n, packed, uplo="L")
@@ -215,9 +261,9 @@ def _unpacked(packed: Array, n: int) -> Array:
     return np.asarray(lower + lower.T - np.diag(np.diagonal(lower)))
 
 
-def _bounded(curvature: Array) -> Array:
-    """A symmetric matrix with its eigenvalues raised to LEAST_CURVATURE."""
+def _bounded(curvature: Array, least: float) -> Array:
+    """A symmetric matrix with its eigenvalues raised to `least`."""
     if not np.isfinite(curvature).all():
         return np.full_like(curvature, np.nan)
     value, vector = np.linalg.eigh(0.5 * (curvature + curvature.T))
-    return np.asarray((vector * np.maximum(value, LEAST_CURVATURE)) @ vector.T)
+    return np.asarray((vector * np.maximum(value, least)) @ vector.T)

@@ -2,8 +2,8 @@
 
 `fit_amortised` reads the told rows once (`surrogates.amortised.network`), draws hyperparameters and weighs them
 (`surrogates.amortised.proposal`), and gives the weighted set as a posterior. Where few draws carry all the weight, the
-proposal was off: one with wider tails follows, and if that does not help, the most probable hyperparameters take over, with
-the reason recorded.
+proposal was off: one with wider tails follows, and if that does not help, the most probable draw stands alone, with the
+reason recorded. (Not the top itself: of many inputs it is far more certain than what is typical of the posterior.)
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ READ = 128  # rows that the network reads at most, as many as it was trained for
 LEAST = 4.0  # effective draws below which the network was off
 WIDER_TAIL = 1.5  # factor of variances of the second proposal, where the first was off
 GOLDEN = 0.6180339887498949
+LARGEST, LEAST_WIDTH = 1e151, 1e-150  # of values and of their range: variances are squares of those
 NEGLIGIBLE = 1e-3  # share of the weight that may be left away
 
 
@@ -53,11 +54,11 @@ def fit_amortised(
     """The posterior of m outputs Z (n, m) at n >= 1 rows X (n, d), hyperparameters integrated out.
 
     priors: what is believed of each output's hyperparameters; deterministic functions unless said otherwise.
-    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. keep: how many of
-    them predict at most, the heaviest. network:
-    that which comes with the package unless another is given. The same values in other units, or rows in another order, give the same
-    posterior; so do columns in another order, wherever they differ in what the data say. Raises UsageError for shapes that
-    do not agree.
+    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. keep: how many of them
+    predict at most, the heaviest, at least 1. network: that which comes with the package unless another is given.
+    The same values in other units, or rows in another order, give the same posterior; so do columns in another order,
+    wherever they differ in what the data say. Values of different size by less than 1e-150 count as equal.
+    Raises UsageError for shapes that do not agree, and numbers that are not finite, negative variances or beyond 1e151.
 
     >>> X = np.linspace(0.0, 1.0, 8)[:, None]
     >>> posterior = fit_amortised(Inputs.continuous(1), X, np.sin(6.0 * X))
@@ -65,33 +66,60 @@ def fit_amortised(
     True
     """
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
-    if rows.ndim != 2 or targets.ndim != 2 or len(rows) != len(targets) or not len(rows):
-        raise UsageError(
-            f"expected n > 0 rows X (n, d) and values Z (n, m), got shapes {rows.shape} and {targets.shape}"
-        )
+    noise = None if variances is None else np.asarray(variances, dtype=float)
+    _check(inputs, rows, targets, noise)
     outputs = targets.shape[1]
     believed = [Hyperprior()] * outputs if priors is None else list(priors)
-    if len(believed) != outputs or draws < 8:
+    if len(believed) != outputs or draws < 8 or keep < 1:
         raise UsageError(
-            f"expected a prior for each of {outputs} outputs and at least 8 draws, got {len(believed)}, {draws}"
+            f"expected a prior for each of {outputs} outputs, at least 8 draws and 1 to keep; got {len(believed)},"
+            f" {draws} and {keep}"
         )
     units = [_Units.of(targets[:, j], prior) for j, prior in enumerate(believed)]
     z = np.stack([unit.forward(targets[:, j]) for j, unit in enumerate(units)], axis=1)
-    order = np.lexsort((*rows.T, *z.T[::-1]))  # that in which the rows came must not matter
+    order = _order(rows, z)
     z = z[order]
     differences = SquaredDifferences(inputs, rows[order])
     densities = _propose(inputs, rows[order], differences, z, believed, shipped()[0] if network is None else network)
     found = []
     for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
-        known = None if variances is None else np.asarray(variances, dtype=float)[order, j] / unit.width**2
+        known = None if noise is None else noise[order, j] / unit.width**2
         found.append(_weighed(Evidence(differences, z[:, j], prior, known), densities[j], draws))
-    made = [_components(*found[j], prior, units[j], variances is not None, keep) for j, prior in enumerate(believed)]
+    made = [_components(*found[j], prior, units[j], keep) for j, prior in enumerate(believed)]
     inverse = np.concatenate([part[1] for part in made])
     back = np.argsort(order)
     return AmortisedGP(
-        inputs, rows, targets, None if variances is None else np.asarray(variances, dtype=float),
-        tuple(part[0] for part in made), inverse[:, :, back], np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
+        inputs, rows, targets, noise, tuple(part[0] for part in made), inverse[:, :, back],
+        np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
     )  # fmt: skip
+
+
+def _check(inputs: Inputs, X: Array, Z: Array, variances: Array | None) -> None:
+    """UsageError unless these are data: shapes that agree, numbers that are finite and not too large to be squared."""
+    shapes = [X.shape, Z.shape, *([] if variances is None else [variances.shape])]
+    n, d, m = X.shape[0] if X.ndim else 0, inputs.dimension, Z.shape[-1] if Z.ndim else 0
+    if not (n and d and m) or shapes != [(n, d), (n, m), (n, m)][: len(shapes)]:
+        raise UsageError(
+            f"expected n > 0 rows X (n, {d}) of the inputs, values Z (n, m) with m > 0, and variances (n, m) or None; got"
+            f" shapes {', '.join(map(str, shapes))}"
+        )
+    wrong = {
+        "finite inputs X": int((~np.isfinite(X)).sum()),
+        f"finite values Z up to {LARGEST:g}": int((~(np.abs(Z) <= LARGEST)).sum()),
+        "finite variances of at least 0": 0 if variances is None else int((~(variances >= 0.0) | np.isinf(variances)).sum()),
+    }  # fmt: skip
+    for expected, count in wrong.items():
+        if count:
+            raise UsageError(f"expected {expected}; {count} numbers are not; leave their rows out, or rescale")
+
+
+def _order(X: Array, z: Array) -> NDArray[np.intp]:
+    """(n,) an order of the rows that neither that in which they came, nor that of columns, nor units of values change.
+
+    By the sum of their coordinates, then by these, the least first, then by the values.
+    """
+    ascending = np.sort(X, axis=1)
+    return np.lexsort((*z.T[::-1], *ascending.T[::-1], ascending.sum(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -103,11 +131,15 @@ class _Units:
 
     @classmethod
     def of(cls, y: Array, believed: Hyperprior) -> _Units:
-        """Mean and standard deviation, or 0 and 1 where the process's own are known."""
+        """Mean and standard deviation, or 0 and 1 where the process's own are known; the width of equal values is 1."""
         if believed.standard:
             return cls(0.0, 1.0)
-        width = float(y.std())
-        return cls(float(y.mean()), width if width > 0.0 else 1.0)
+        low, high = float(y.min()), float(y.max())
+        largest = max(abs(low), abs(high))
+        if high - low < LEAST_WIDTH:  # also the mean of equal values need not be exactly theirs
+            return cls(low, 1.0)
+        scaled = y / largest  # whose squares neither overflow nor vanish
+        return cls(largest * float(scaled.mean()), largest * float(scaled.std()))
 
     def forward(self, y: Array) -> Array:
         """Standardised values."""
@@ -155,12 +187,12 @@ def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Di
     return again, Diagnosis(
         again.ess,
         "fitted",
-        f"{words}, and {again.ess:.1f} with wider tails; the most probable hyperparameters stand for all",
+        f"{words}, and {again.ess:.1f} with wider tails; the most probable of them stand alone",
     )
 
 
 def _components(
-    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, known: bool, keep: int
+    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, keep: int
 ) -> tuple[Components, Array, Array]:
     """The draws that count as components in the values' own units, the inverses of their factors, and the jitter in them."""
     alone = diagnosis.how == "fitted"
@@ -169,7 +201,7 @@ def _components(
     count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
     count = min(count, keep)
     chosen = np.array([belief.best]) if alone else order[:count]
-    scale = np.array([_variance(belief, int(k), prior, known or alone) for k in chosen])
+    scale = np.array([_variance(belief, int(k), prior, alone) for k in chosen])
     v = belief.v[chosen]
     log_weight = np.zeros(1) if alone else belief.log_weight[chosen]
     made = Components(
@@ -195,10 +227,15 @@ def _inverses(factors: list[Array]) -> Array:
 
 
 def _variance(belief: Believed, draw: int, prior: Hyperprior, mode: bool) -> float:
-    """The process's variance under a draw: from its posterior, at a place that the number of the draw says; else its mode."""
+    """The process's variance under a draw: from its posterior, at a place that the number of the draw says; else its mode.
+
+    Where noise variances are known it is the one that they were divided by.
+    """
     if prior.standard:
         return 1.0
     found = belief.likelihoods[draw]
+    if found.variance is not None:
+        return found.variance
     if mode:
         return found.scale / (found.shape + 1.0)
     place = (0.5 + draw * GOLDEN) % 1.0

@@ -34,7 +34,7 @@ FAR = 2.5  # how much longer the logarithm of the lengthscale of a column is tha
 OFFSET = 10.0  # prior variance of an unknown mean, in units of the process's
 EXACT = 10.0**-4.5  # noise of a deterministic function, for the sake of linear algebra
 FARTHEST = 7.0  # from 0, of any coordinate
-TABLE = 2001
+TABLE = 2001  # places, of each of the two normal distributions
 LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -191,8 +191,9 @@ class _Map:
 @lru_cache(maxsize=64)
 def _map(spread: float, irrelevant: float) -> _Map:
     """The table for a spread and a share of columns that hardly matter."""
-    x = np.linspace(-FARTHEST * spread, FARTHEST * max(spread, 1.0) + FAR, TABLE)
-    below, above, density = (np.full((2, TABLE), -np.inf) for _ in range(3))
+    grid = np.linspace(-FARTHEST, FARTHEST, TABLE)
+    x = spread * grid if irrelevant == 0.0 else np.unique(np.concatenate([spread * grid, FAR + grid]).round(9))
+    below, above, density = (np.full((2, len(x)), -np.inf) for _ in range(3))
     for row, (share, centre, sd) in enumerate(((1.0 - irrelevant, 0.0, spread), (irrelevant, FAR, 1.0))):
         if share > 0.0:
             u = (x - centre) / sd
@@ -200,7 +201,7 @@ def _map(spread: float, irrelevant: float) -> _Map:
             density[row] = math.log(share / sd) - 0.5 * u**2 - 0.5 * LOG_2PI
     low, high = np.logaddexp(*below), np.logaddexp(*above)
     v = np.where(low < high, ndtri_exp(np.minimum(low, 0.0)), -ndtri_exp(np.minimum(high, 0.0)))
-    within = np.abs(v) <= FARTHEST
+    within = np.abs(v) <= FARTHEST + 1e-9
     x, v = x[within], v[within]
     slope = np.exp(-0.5 * v**2 - 0.5 * LOG_2PI - np.logaddexp(*density)[within])
     return _Map(x, v, slope)

@@ -33,6 +33,7 @@ LOG_2PI = math.log(2.0 * math.pi)
 FIRST = 0.375  # share of the draws that the network makes in any case
 GOOD = 0.35  # effective share of those from which on it makes all
 WORTH = 0.03  # share of the weight, or of the mass around the highest top, that a kernel needs for a top of its own
+SURE = 4.0  # effective first draws below which they do not say which kernels matter
 STEPS = 12  # of Newton's method, unless the next, which is taken still, gains less than ENOUGH nats
 ENOUGH = 0.1
 LONGEST = 2.5  # step, in any coordinate
@@ -117,7 +118,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Believed:
-    """S weighted draws of one output: kernels (S,), coordinates (S, size), log weights (S,) that add up to 1.
+    """S weighted draws of one output: kernels (S,), coordinates (S, size), log weights (S,) of weights that add up to 1.
 
     likelihoods: of every draw. ess: effective number of draws. log_evidence: estimate of the log density of all values.
     best: the draw of highest posterior density, by number.
@@ -177,22 +178,32 @@ def _tops(
 ) -> list[Top]:  # fmt: skip
     """Gaussians around the tops of the kernels that matter, from the highest draw of each."""
     usable = np.isfinite(height)
+    if not usable.any():
+        return []
     share = [
         logsumexp(log_weight[usable & (kernel == k)]) if (usable & (kernel == k)).any() else -np.inf for k in range(3)
     ]
     tops: list[Top] = []
     climbed: list[float] = []
+    sure = _effective(log_weight) >= SURE
     for k in np.argsort(share, kind="stable")[::-1]:
-        if share[k] - logsumexp(share) < math.log(WORTH):
+        if evidence.believed.kernels[k] == 0.0:
+            continue
+        if sure and share[k] - logsumexp(share) < math.log(WORTH):
             break
+        begin = None
         own = np.flatnonzero(usable & (kernel == k))
-        start = int(own[height[own].argmax()])
-        begin = v[start], found[start], float(height[start])
+        if len(own):
+            start = int(own[height[own].argmax()])
+            begin = v[start], found[start], float(height[start])
         if tops:  # kernels differ little in where their tops are
-            there = evidence.at(np.array([k]), tops[0].mean[None])
-            at = float(evidence.height(there, np.array([k]), tops[0].mean[None])[0])
-            if at > begin[2]:
-                begin = tops[0].mean, there[0], at
+            highest = tops[int(np.argmax(climbed))].mean
+            there = evidence.at(np.array([k]), highest[None])
+            at = float(evidence.height(there, np.array([k]), highest[None])[0])
+            if np.isfinite(at) and (begin is None or at > begin[2]):
+                begin = highest, there[0], at
+        if begin is None:
+            continue
         made = _climb(evidence, int(k), *begin, order, tail)
         if made is not None:
             tops.append(made[0])
