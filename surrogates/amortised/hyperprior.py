@@ -59,13 +59,13 @@ class Hyperprior:
     def __post_init__(self) -> None:
         good = (
             len(self.kernels) == 3 and min(self.kernels) >= 0.0 and abs(sum(self.kernels) - 1.0) < 1e-6
-            and self.lengthscale[0] > 0.0 and self.lengthscale[1] > 0.0 and 0.0 <= self.irrelevant < 1.0
-            and 0.0 < self.noise[0] <= self.noise[1]
+            and all(0.0 < part < math.inf for part in self.lengthscale) and 0.0 <= self.irrelevant < 1.0
+            and 0.0 < self.noise[0] <= self.noise[1] < math.inf
         )  # fmt: skip
         if not good:
             raise UsageError(
                 "Hyperprior: expected three kernel probabilities that add up to 1, a lengthscale location and spread above"
-                f" 0, a share of irrelevant columns below 1, and noise with 0 < low <= high; got {self!r}"
+                f" 0, a share of irrelevant columns below 1, and finite noise with 0 < low <= high; got {self!r}"
             )
 
     @classmethod
