@@ -14,7 +14,7 @@ import torch
 from bbopt.bench_features import lines
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.columns import Inputs
-from surrogates.evaluation.amortised import MIXED, hyperprior_of, read_amortised
+from surrogates.evaluation.amortised import MIXED, hyperprior_of, read_amortised, read_cell
 from surrogates.evaluation.calibration import LEVELS, told_coverage
 from surrogates.evaluation.features import FEATURES, TwoScales, gain
 from surrogates.evaluation.gaps import Belief, Summary, gaps
@@ -176,6 +176,13 @@ def test_beliefs_of_the_amortised_process_are_its_posterior() -> None:
         np.testing.assert_allclose(belief.doubt()[b].numpy() ** 2, variance[:, 0], atol=1e-9 * scale**2)
         found = belief.quantiles(torch.tensor([0.1, 0.9], dtype=torch.float64))[b].numpy()
         np.testing.assert_allclose(found, alone.quantiles(Q, np.array([0.1, 0.9]))[:, 0], atol=1e-6 * scale)
+
+
+def test_far_values_cost_logarithms_on_other_than_plain_tasks() -> None:
+    cell = Cell("mixture", 2, 10)
+    tasks = cell.tasks(2)
+    far = replace(tasks, told=1e8 * tasks.y.abs().max() * torch.ones_like(tasks.told))
+    assert max(gaps(far, read_cell(None, cell, tasks).belief).told) < 1e4
 
 
 def test_what_each_kind_of_cell_tells() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import problems
 from bbopt.bench_surrogates.costs import CASES, cost
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.network import HyperNetwork
-from surrogates.evaluation.amortised import MIXED, Reading, hyperprior_of, read_amortised
+from surrogates.evaluation.amortised import MIXED, read_amortised, read_cell
 from surrogates.evaluation.behaviour import behaviour
 from surrogates.evaluation.calibration import Believer, function_coverage, told_coverage
 from surrogates.evaluation.gaps import Belief, gaps
@@ -70,13 +71,13 @@ class Contestants:
         """Name of each contestant's parts."""
         return {"pfn": f"pfn-{self.pfn_mark}", "amortised": f"amortised-{self.amortised_mark}"}
 
-    def read(self, prior: Hyperprior, X: torch.Tensor, y: torch.Tensor, Q: torch.Tensor) -> Reading:
-        """The amortised process's beliefs at Q (B, q, d) after rows X (B, n, d) with values y (B, n)."""
-        return read_amortised(self.amortised, prior, X, y, Q)
-
     def believers(self, prior: Hyperprior) -> dict[str, Believer]:
         """Both as functions from rows, values and points to beliefs; prior: what the amortised process is told."""
-        return {"pfn": partial(read_by, self.pfn), "amortised": lambda X, y, Q: self.read(prior, X, y, Q).belief}
+
+        def amortised(X: Tensor, y: Tensor, Q: Tensor) -> Belief:
+            return read_amortised(self.amortised, prior, X, y, Q).belief
+
+        return {"pfn": partial(read_by, self.pfn), "amortised": amortised}
 
 
 def parts(
@@ -138,7 +139,7 @@ def _by_pfn(network: Network, cell: Cell, count: int) -> dict[str, Any]:
 
 def _by_amortised(who: Contestants, cell: Cell, count: int) -> dict[str, Any]:
     tasks = tasks_of(cell, count)
-    reading = who.read(hyperprior_of(cell), tasks.X, tasks.y, tasks.Q)
+    reading = read_cell(who.amortised, cell, tasks)
     draws = {"ess": reading.ess, "how": reading.how, "seconds": reading.seconds}
     return {**_scored(cell, count, reading.belief), **asdict(told_coverage(tasks, reading.belief)), "draws": draws}
 

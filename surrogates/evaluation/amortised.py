@@ -16,10 +16,12 @@ from surrogates.amortised.network import HyperNetwork
 from surrogates.amortised.posterior import AmortisedGP
 from surrogates.columns import Inputs
 from surrogates.evaluation.gaps import Belief
-from surrogates.evaluation.tasks import KINDS, Cell
+from surrogates.evaluation.tasks import KINDS, PLAIN_KINDS, Cell
 from surrogates.pfn.mixture import Mixture
+from surrogates.pfn.normalise import Normal
+from surrogates.prior import Tasks
 
-__all__ = ["MIXED", "Reading", "hyperprior_of", "read_amortised"]
+__all__ = ["MIXED", "Reading", "hyperprior_of", "read_amortised", "read_cell"]
 
 Array = NDArray[np.float64]
 MIXED = Hyperprior((0.3, 0.4, 0.3), (0.35, 0.75), 0.25, (1e-6, 0.4))  # the nearest that it knows to the whole mixture
@@ -75,6 +77,22 @@ def read_amortised(
     belief = Belief(Mixture(weights, mean, sd), Mixture(weights, mean, told))
     diagnoses = [posterior.diagnosis[0] for posterior in found]
     return Reading(belief, tuple(each.ess for each in diagnoses), tuple(each.how for each in diagnoses), tuple(seconds))
+
+
+def read_cell(network: HyperNetwork | None, cell: Cell, tasks: Tasks) -> Reading:
+    """Of a cell's tasks, told what `hyperprior_of` says; of other than plain ones as the PFN and the fitted processes see
+    them, values beyond four standard deviations compressed (some functions reach a million of them).
+
+    >>> cell = Cell("mixture", 2, 10)
+    >>> read_cell(None, cell, cell.tasks(1)).belief.normal is None
+    False
+    """
+    prior = hyperprior_of(cell)
+    if cell.kind in PLAIN_KINDS:
+        return read_amortised(network, prior, tasks.X, tasks.y, tasks.Q)
+    normal = Normal.of(tasks.y)
+    reading = read_amortised(network, prior, tasks.X, normal.forward(tasks.y), tasks.Q)
+    return replace(reading, belief=replace(reading.belief, normal=normal))
 
 
 def _row(posterior: AmortisedGP, Q: Array, most: int) -> tuple[Array, ...]:
