@@ -28,7 +28,7 @@ from bbopt.strategies.gp_model import (
 from bbopt.strategies.gp_state import GPState
 from bbopt.task import Task
 from surrogates.amortised.components import Components, components_of
-from surrogates.amortised.fit import fit_amortised
+from surrogates.amortised.fit import propose_components
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.posterior import AmortisedGP, condition_components
 from surrogates.columns import Inputs
@@ -129,11 +129,11 @@ def _fitted(
     rows = np.arange(len(X)) if len(X) <= SUBSET else np.unique(np.linspace(0, len(X) - 1, SUBSET).astype(int))
     priors = [Hyperprior.noisy() if unknown else Hyperprior() for unknown in learnt]
     known = None if variances is None else variances[rows]
-    found = fit_amortised(inputs, X[rows], Z[rows], priors, known)
-    notes = [f"output {j}: {each.reason}" for j, each in enumerate(found.diagnosis) if each.how != "network"]
+    found, diagnosis = propose_components(inputs, X[rows], Z[rows], priors, known)
+    notes = [f"output {j}: {each.reason}" for j, each in enumerate(diagnosis) if each.how != "network"]
     objective = OBJECTIVE * (2 if len(X) <= FEW_ROWS else 1)
     other = CONSTRAINT * (2 if 2 * CONSTRAINT * (Z.shape[1] - 1) <= CONSTRAINTS else 1)
-    few = tuple(representatives(part, other if j else objective) for j, part in enumerate(found.components))
+    few = tuple(representatives(part, other if j else objective) for j, part in enumerate(found))
     return few, "; ".join(notes) or None
 
 

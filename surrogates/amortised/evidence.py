@@ -122,10 +122,14 @@ class Evidence:
         slope, bend = slope_and_bend(KERNELS[kernel], rates @ self.rows.packed)
         outer, within = alpha[first] * alpha[second], inverse[first, second]
         # sums over all pairs are twice those over the packed ones: a row has no distance from itself
-        known = np.zeros(n) if found.variance is None or self.variances is None else self.variances / found.variance
-        through = (inverse * known) @ inverse  # A^-1 (D / s^2) A^-1
-        pairs = np.column_stack([outer, within, through[first, second]])
-        quadratic, trace, aside = (rates[:, None] * (self.rows.packed @ (2.0 * slope[:, None] * pairs))).T
+        known, through, pairs = np.zeros(n), np.zeros((n, n)), [outer, within]
+        if found.variance is not None and self.variances is not None:
+            known = self.variances / found.variance
+            through = (inverse * known) @ inverse  # A^-1 (D / s^2) A^-1
+            pairs.append(through[first, second])
+        sums = rates[:, None] * (self.rows.packed @ (2.0 * slope[:, None] * np.column_stack(pairs)))
+        quadratic, trace = sums[:, 0], sums[:, 1]
+        aside = sums[:, 2] if len(pairs) > 2 else np.zeros(d)
         left = weight * outer - within
         bent = (self.rows.packed * (-2.0 * left * bend)) @ self.rows.packed.T * np.outer(rates, rates)
         curved = bent - np.diag(weight * quadratic - trace)

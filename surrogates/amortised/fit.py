@@ -9,7 +9,7 @@ reason recorded. (Not the top itself: of many inputs it is far more certain than
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,18 +24,22 @@ from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.lessons import read
 from surrogates.amortised.network import HyperNetwork
 from surrogates.amortised.posterior import AmortisedGP
-from surrogates.amortised.proposal import Believed, Parts, weigh
+from surrogates.amortised.proposal import Believed, Parts, climbed, weigh, widened
 from surrogates.amortised.shipped import shipped
 from surrogates.columns import Inputs
 from surrogates.training.threads import limited_threads
 
-__all__ = ["DRAWS", "fit_amortised"]
+__all__ = ["DRAWS", "fit_amortised", "propose_components"]
 
 Array = NDArray[np.float64]
 DRAWS, KEEP = 64, 32
-READ = 128  # rows that the network reads at most, as many as it was trained for; the exact part uses all
+FEW_OUTPUTS = 4  # beyond which each gets half as many draws
+READ, READ_OF_MANY = (
+    128,
+    64,
+)  # rows that the network reads at most, as many as it was trained for, or of many outputs; the exact part uses all
 LEAST = 4.0  # effective draws below which the network was off
-WIDER_TAIL = 1.5  # factor of variances of the second proposal, where the first was off
+WIDER_TAIL = 2.0  # factor of variances of the second proposal, where the first was off
 GOLDEN = 0.6180339887498949
 LARGEST, LEAST_WIDTH = 1e151, 1e-150  # of values and of their range: variances are squares of those
 NEGLIGIBLE = 1e-3  # share of the weight that may be left away
@@ -47,15 +51,16 @@ def fit_amortised(
     Z: Array,
     priors: Sequence[Hyperprior] | None = None,
     variances: Array | None = None,
-    draws: int = DRAWS,
+    draws: int | None = None,
     keep: int = KEEP,
     network: HyperNetwork | None = None,
 ) -> AmortisedGP:
     """The posterior of m outputs Z (n, m) at n >= 1 rows X (n, d), hyperparameters integrated out.
 
     priors: what is believed of each output's hyperparameters; deterministic functions unless said otherwise.
-    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8. keep: how many of them
-    predict at most, the heaviest, at least 1. network: that which comes with the package unless another is given.
+    variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8; None: 64, or 32 of each of
+    more than four outputs. keep: how many of them predict at most, the heaviest, at least 1. network: that which comes
+    with the package unless another is given.
     The same values in other units, or rows in another order, give the same posterior; so do columns in another order,
     wherever they differ in what the data say. Values of different size by less than 1e-150 count as equal.
     Raises UsageError for shapes that do not agree, and numbers that are not finite, negative variances or beyond 1e151.
@@ -65,15 +70,97 @@ def fit_amortised(
     >>> bool(abs(posterior.mean_variance(np.array([[0.4]]))[0][0, 0] - np.sin(2.4)) < 0.02)
     True
     """
+    if keep < 1:
+        raise UsageError(f"expected at least 1 draw to keep, got {keep}")
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
     noise = None if variances is None else np.asarray(variances, dtype=float)
+    found, order = _find(inputs, rows, targets, priors, noise, draws, network)
+    made = [each.heaviest(keep) for each in found]
+    inverse = _inverses([L for each in made for L in each.factors()])[:, :, np.argsort(order)]
+    jitter = np.concatenate([each.jitter() for each in made])
+    components = tuple(each.components() for each in made)
+    return AmortisedGP(
+        inputs, rows, targets, noise, components, inverse, jitter, tuple(each.diagnosis for each in made)
+    )
+
+
+def propose_components(
+    inputs: Inputs,
+    X: Array,
+    Z: Array,
+    priors: Sequence[Hyperprior] | None = None,
+    variances: Array | None = None,
+    draws: int | None = None,
+    network: HyperNetwork | None = None,
+) -> tuple[tuple[Components, ...], tuple[Diagnosis, ...]]:
+    """Weighted hyperparameters of every output and how they were found, for who conditions on a few of them only.
+
+    Arguments and errors are those of `fit_amortised`.
+
+    >>> X = np.linspace(0.0, 1.0, 8)[:, None]
+    >>> (components,), (diagnosis,) = propose_components(Inputs.continuous(1), X, np.sin(6.0 * X))
+    >>> components.dimension, diagnosis.how
+    (1, 'network')
+    """
+    noise = None if variances is None else np.asarray(variances, dtype=float)
+    rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
+    found, _ = _find(inputs, rows, targets, priors, noise, draws, network)
+    made = [each.heaviest(len(each.belief.v)) for each in found]
+    return tuple(each.components() for each in made), tuple(each.diagnosis for each in made)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The draws of one output that are kept, by number, and the units of the values."""
+
+    belief: Believed
+    diagnosis: Diagnosis
+    prior: Hyperprior
+    unit: _Units
+    kept: NDArray[np.intp]
+
+    def heaviest(self, keep: int) -> _Found:
+        """At most so many, without those that together weigh next to nothing."""
+        if self.diagnosis.how == "fitted":
+            return replace(self, kept=np.array([self.belief.best]))
+        weight = np.exp(self.belief.log_weight)
+        order = np.argsort(-weight, kind="stable")
+        count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
+        return replace(self, kept=order[: min(count, keep)])
+
+    def components(self) -> Components:
+        """The hyperparameters, in the values' own units."""
+        alone = self.diagnosis.how == "fitted"
+        scale = np.array([_variance(self.belief, int(k), self.prior, alone) for k in self.kept])
+        v = self.belief.v[self.kept]
+        log_weight = np.zeros(1) if alone else self.belief.log_weight[self.kept]
+        made = Components(
+            self.belief.kernel[self.kept], self.prior.lengthscales(v), self.prior.noises(v),
+            scale * self.unit.width**2, log_weight, self.prior.offset, self.unit.centre,
+        )  # fmt: skip
+        return made.weighted(made.log_weight)
+
+    def factors(self) -> list[Array]:
+        """Cholesky factors of the rows in the order in which they were read."""
+        return [L for k in self.kept if (L := self.belief.likelihoods[k].factor) is not None]
+
+    def jitter(self) -> Array:
+        """What is in the diagonals of the factors beside the noise."""
+        return np.array([self.belief.likelihoods[k].jitter for k in self.kept])
+
+
+def _find(
+    inputs: Inputs, rows: Array, targets: Array, priors: Sequence[Hyperprior] | None, noise: Array | None,
+    draws: int | None, network: HyperNetwork | None,
+) -> tuple[list[_Found], NDArray[np.intp]]:  # fmt: skip
+    """Weighted draws for every output, and the order in which the rows were read."""
     _check(inputs, rows, targets, noise)
     outputs = targets.shape[1]
     believed = [Hyperprior()] * outputs if priors is None else list(priors)
-    if len(believed) != outputs or draws < 8 or keep < 1:
+    count = (DRAWS if outputs <= FEW_OUTPUTS else DRAWS // 2) if draws is None else draws
+    if len(believed) != outputs or count < 8:
         raise UsageError(
-            f"expected a prior for each of {outputs} outputs, at least 8 draws and 1 to keep; got {len(believed)},"
-            f" {draws} and {keep}"
+            f"expected a prior for each of {outputs} outputs and at least 8 draws; got {len(believed)}, {count}"
         )
     units = [_Units.of(targets[:, j], prior) for j, prior in enumerate(believed)]
     z = np.stack([unit.forward(targets[:, j]) for j, unit in enumerate(units)], axis=1)
@@ -84,14 +171,9 @@ def fit_amortised(
     found = []
     for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
         known = None if noise is None else noise[order, j] / unit.width**2
-        found.append(_weighed(Evidence(differences, z[:, j], prior, known), densities[j], draws))
-    made = [_components(*found[j], prior, units[j], keep) for j, prior in enumerate(believed)]
-    inverse = np.concatenate([part[1] for part in made])
-    back = np.argsort(order)
-    return AmortisedGP(
-        inputs, rows, targets, noise, tuple(part[0] for part in made), inverse[:, :, back],
-        np.concatenate([part[2] for part in made]), tuple(part[1] for part in found),
-    )  # fmt: skip
+        belief, diagnosis = _weighed(Evidence(differences, z[:, j], prior, known), densities[j], count)
+        found.append(_Found(belief, diagnosis, prior, unit, np.arange(len(belief.v))))
+    return found, order
 
 
 def _check(inputs: Inputs, X: Array, Z: Array, variances: Array | None) -> None:
@@ -154,7 +236,8 @@ def _propose(
     Of more rows than it was trained for it reads as many as it was, evenly over their order.
     """
     n, d = X.shape
-    seen = np.arange(n) if n <= READ else np.linspace(0, n - 1, READ).round().astype(int)
+    most = READ if z.shape[1] <= FEW_OUTPUTS else READ_OF_MANY
+    seen = np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int)
     pairs = differences.pairs.reshape(d, n, n)[:, seen[:, None], seen]
     place = [
         max(levels - 1, 1) if kind == "category" else 1 for kind, levels in zip(inputs.kind, inputs.levels, strict=True)
@@ -180,42 +263,13 @@ def _weighed(evidence: Evidence, parts: Parts, draws: int) -> tuple[Believed, Di
     belief = weigh(evidence, parts, draws)
     if belief.ess >= LEAST:
         return belief, Diagnosis(belief.ess, "network")
-    again = weigh(evidence, parts, draws, WIDER_TAIL)
+    again = widened(evidence, parts, belief, WIDER_TAIL)
     words = f"only {belief.ess:.1f} of {draws} draws from the network's proposal counted"
     if again.ess >= LEAST:
         return again, Diagnosis(again.ess, "refined", f"{words}; with wider tails {again.ess:.1f} do")
-    return again, Diagnosis(
-        again.ess,
-        "fitted",
-        f"{words}, and {again.ess:.1f} with wider tails; the most probable of them stand alone",
+    return climbed(evidence, again), Diagnosis(
+        again.ess, "fitted", f"{words}, and {again.ess:.1f} with wider tails; the most probable ones stand alone"
     )
-
-
-def _components(
-    belief: Believed, diagnosis: Diagnosis, prior: Hyperprior, unit: _Units, keep: int
-) -> tuple[Components, Array, Array]:
-    """The draws that count as components in the values' own units, the inverses of their factors, and the jitter in them."""
-    alone = diagnosis.how == "fitted"
-    weight = np.exp(belief.log_weight)
-    order = np.argsort(-weight, kind="stable")
-    count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
-    count = min(count, keep)
-    chosen = np.array([belief.best]) if alone else order[:count]
-    scale = np.array([_variance(belief, int(k), prior, alone) for k in chosen])
-    v = belief.v[chosen]
-    log_weight = np.zeros(1) if alone else belief.log_weight[chosen]
-    made = Components(
-        belief.kernel[chosen],
-        prior.lengthscales(v),
-        prior.noises(v),
-        scale * unit.width**2,
-        log_weight,
-        prior.offset,
-        unit.centre,
-    )
-    factors = [L for k in chosen if (L := belief.likelihoods[k].factor) is not None]
-    jitter = np.array([belief.likelihoods[k].jitter for k in chosen])
-    return made.weighted(made.log_weight), _inverses(factors), jitter
 
 
 def _inverses(factors: list[Array]) -> Array:

@@ -15,7 +15,7 @@ every time: what is believed is a function of the data alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,7 +26,7 @@ from scipy.stats import qmc
 
 from surrogates.amortised.evidence import LEAST_CURVATURE, Evidence, Likelihood
 
-__all__ = ["Believed", "Parts", "weigh"]
+__all__ = ["Believed", "Parts", "climbed", "weigh", "widened"]
 
 Array = NDArray[np.float64]
 LOG_2PI = math.log(2.0 * math.pi)
@@ -35,7 +35,8 @@ GOOD = 0.35  # effective share of those from which on it makes all
 WORTH = 0.03  # share of the weight, or of the mass around the highest top, that a kernel needs for a top of its own
 SURE = 4.0  # effective first draws below which they do not say which kernels matter
 STEPS = 12  # of Newton's method, unless the next, which is taken still, gains less than ENOUGH nats
-ENOUGH = 0.1
+ENOUGH, EXACTLY = 0.1, 1e-8
+SLACK, PROMISED = 3.5, 1.5  # nats that a kernel may be behind, after so many times what a step promises
 LONGEST = 2.5  # step, in any coordinate
 HALVINGS = 5
 WIDER = 1.25  # variances of the Gaussians, in units of the inverse curvature
@@ -121,7 +122,8 @@ class Believed:
     """S weighted draws of one output: kernels (S,), coordinates (S, size), log weights (S,) of weights that add up to 1.
 
     likelihoods: of every draw. ess: effective number of draws. log_evidence: estimate of the log density of all values.
-    best: the draw of highest posterior density, by number.
+    best: the draw of highest posterior density, by number. tops: Gaussians that some came from, and by_network: how many
+    came from the network's density.
     """
 
     kernel: NDArray[np.intp]
@@ -131,10 +133,12 @@ class Believed:
     ess: float
     log_evidence: float
     best: int
+    tops: tuple[Top, ...] = ()
+    by_network: int = 0
 
 
-def weigh(evidence: Evidence, parts: Parts, draws: int, tail: float = 1.0) -> Believed:
-    """`draws` weighted draws for one output. tail: factor of the variances of the Gaussians around the tops."""
+def weigh(evidence: Evidence, parts: Parts, draws: int) -> Believed:
+    """`draws` weighted draws for one output."""
     first = max(4, round(FIRST * draws))
     base = _base(draws, 2 + parts.size + parts.loading.shape[-1])
     kernel, v = parts.draw(base[:first])
@@ -142,27 +146,74 @@ def weigh(evidence: Evidence, parts: Parts, draws: int, tail: float = 1.0) -> Be
     height = evidence.height(found, kernel, v)
     log_q = parts.log_density(kernel, v)
     tops: list[Top] = []
-    if tail > 1.0 or _effective(height - log_q) < GOOD * first:
-        tops = _tops(evidence, kernel, v, found, height, height - log_q, parts.order, tail)
+    if _effective(height - log_q) < GOOD * first:
+        tops = _tops(evidence, parts, kernel, v, found, height, height - log_q)
     if tops:
-        base = _base(draws - first, 1 + parts.size)
-        chosen = np.minimum((base[:, 0] * len(tops)).astype(int), len(tops) - 1)
-        normal = ndtri(base[:, 1:])
-        more_v = np.empty_like(normal)
-        for t, top in enumerate(tops):
-            more_v[chosen == t] = top.draw(normal[chosen == t])
-        more_kernel = np.array([top.kernel for top in tops])[chosen]
+        more_kernel, more_v = _around(tops, _base(draws - first, 1 + parts.size))
     else:
         more_kernel, more_v = parts.draw(base[first:])
     found += evidence.at(more_kernel, more_v)
     kernel, v = np.concatenate([kernel, more_kernel]), np.concatenate([v, more_v])
-    log_q = parts.log_density(kernel, v)
-    if tops:
-        each = [log_q + math.log(first / draws)]
-        each += [top.log_density(kernel, v) + math.log((1.0 - first / draws) / len(tops)) for top in tops]
-        log_q = logsumexp(np.stack(each), axis=0)
+    log_q = _mixed(parts, kernel, v, first if tops else draws, [(tops, draws - first)] if tops else [])
     height = evidence.height(found, kernel, v)
-    return _believed(kernel, v, found, height, height - log_q)
+    return _believed(kernel, v, found, height, height - log_q, tuple(tops), first if tops else draws)
+
+
+def widened(evidence: Evidence, parts: Parts, belief: Believed, tail: float) -> Believed:
+    """More draws, as many as are there, from the Gaussians around the tops with `tail` times the variances; all weighed anew.
+
+    What the network alone has drawn stays as it is.
+    """
+    if not belief.tops:
+        return belief
+    wide = [replace(top, root=math.sqrt(tail) * top.root) for top in belief.tops]
+    count = len(belief.kernel)
+    more_kernel, more_v = _around(wide, _base(count, 1 + parts.size))
+    found = [*belief.likelihoods, *evidence.at(more_kernel, more_v)]
+    kernel, v = np.concatenate([belief.kernel, more_kernel]), np.concatenate([belief.v, more_v])
+    groups = [(list(belief.tops), count - belief.by_network), (wide, count)]
+    height = evidence.height(found, kernel, v)
+    log_q = _mixed(parts, kernel, v, belief.by_network, groups)
+    return _believed(kernel, v, found, height, height - log_q, belief.tops, belief.by_network)
+
+
+def _around(tops: list[Top], base: Array) -> tuple[NDArray[np.intp], Array]:
+    """(S,) kernels and (S, size) coordinates around the tops, at uniform numbers base (S, 1 + size)."""
+    chosen = np.minimum((base[:, 0] * len(tops)).astype(int), len(tops) - 1)
+    normal = ndtri(base[:, 1:])
+    v = np.empty_like(normal)
+    for t, top in enumerate(tops):
+        v[chosen == t] = top.draw(normal[chosen == t])
+    return np.array([top.kernel for top in tops])[chosen], v
+
+
+def _mixed(
+    parts: Parts, kernel: NDArray[np.intp], v: Array, by_network: int, groups: list[tuple[list[Top], int]]
+) -> Array:
+    """(S,) log densities of the mixture that all draws came from: so many of the network, so many of each group of tops."""
+    total = by_network + sum(count for _, count in groups)
+    each = [parts.log_density(kernel, v) + math.log(by_network / total)]
+    for tops, count in groups:
+        each += [top.log_density(kernel, v) + math.log(count / total / len(tops)) for top in tops]
+    return np.asarray(logsumexp(np.stack(each), axis=0))
+
+
+def climbed(evidence: Evidence, belief: Believed) -> Believed:
+    """The same with one more draw of no weight, the best: the most probable hyperparameters, uphill from the best so far."""
+    k, start = int(belief.kernel[belief.best]), belief.v[belief.best]
+    which = np.array([k])
+    found = belief.likelihoods[belief.best]
+    height = float(evidence.height([found], which, start[None])[0])
+    made = _climb(evidence, k, start, found, height, np.arange(len(start)), enough=EXACTLY)
+    if made is None:
+        return belief
+    there = evidence.at(which, made[0].mean[None])
+    if not float(evidence.height(there, which, made[0].mean[None])[0]) > height:
+        return belief
+    return Believed(
+        np.append(belief.kernel, k), np.vstack([belief.v, made[0].mean]), np.append(belief.log_weight, -np.inf),
+        (*belief.likelihoods, *there), belief.ess, belief.log_evidence, len(belief.kernel), belief.tops, belief.by_network,
+    )  # fmt: skip
 
 
 def _effective(log_weight: Array) -> float:
@@ -173,10 +224,10 @@ def _effective(log_weight: Array) -> float:
 
 
 def _tops(
-    evidence: Evidence, kernel: NDArray[np.intp], v: Array, found: list[Likelihood], height: Array, log_weight: Array,
-    order: NDArray[np.intp], tail: float,
+    evidence: Evidence, parts: Parts, kernel: NDArray[np.intp], v: Array, found: list[Likelihood], height: Array,
+    log_weight: Array,
 ) -> list[Top]:  # fmt: skip
-    """Gaussians around the tops of the kernels that matter, from the highest draw of each."""
+    """Gaussians around the tops of the kernels that matter, from the highest of its draws and of the network's means."""
     usable = np.isfinite(height)
     if not usable.any():
         return []
@@ -196,15 +247,17 @@ def _tops(
         if len(own):
             start = int(own[height[own].argmax()])
             begin = v[start], found[start], float(height[start])
-        if tops:  # kernels differ little in where their tops are
-            highest = tops[int(np.argmax(climbed))].mean
-            there = evidence.at(np.array([k]), highest[None])
-            at = float(evidence.height(there, np.array([k]), highest[None])[0])
-            if np.isfinite(at) and (begin is None or at > begin[2]):
-                begin = highest, there[0], at
+        # kernels differ little in where their tops are
+        others = tops[int(np.argmax(climbed))].mean[None] if tops else parts.mean
+        which = np.full(len(others), k)
+        there = evidence.at(which, others)
+        at = evidence.height(there, which, others)
+        best = int(np.where(np.isfinite(at), at, -np.inf).argmax())
+        if np.isfinite(at[best]) and (begin is None or at[best] > begin[2]):
+            begin = others[best], there[best], float(at[best])
         if begin is None:
             continue
-        made = _climb(evidence, int(k), *begin, order, tail)
+        made = _climb(evidence, int(k), *begin, parts.order, max(climbed, default=-np.inf) - SLACK)
         if made is not None:
             tops.append(made[0])
             climbed.append(made[1])
@@ -212,9 +265,14 @@ def _tops(
 
 
 def _climb(
-    evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, order: NDArray[np.intp], tail: float
-) -> tuple[Top, float] | None:
-    """Uphill by Newton's steps to a top, and the logarithm of the mass around it (Laplace); None where there is no number."""
+    evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, order: NDArray[np.intp],
+    hopeless: float = -math.inf, enough: float = ENOUGH,
+) -> tuple[Top, float] | None:  # fmt: skip
+    """Uphill by Newton's steps to a top, and the logarithm of the mass around it (Laplace); None where there is no number.
+
+    hopeless: mass, of another top, that this one has to come near to; None too where the gain in sight is not enough.
+    enough: gain in nats of a last step.
+    """
     which = np.array([kernel])
     for step in range(STEPS + 1):
         slope, expected, actual = evidence.slope_and_curvature(kernel, v, found)
@@ -224,7 +282,11 @@ def _climb(
         move = np.linalg.solve(actual if bowl else expected, slope)
         if step == STEPS:
             break
-        if 0.5 * float(slope @ move) < ENOUGH:  # a last step that needs no check
+        gain = 0.5 * float(slope @ move)
+        mass = height - 0.5 * float(np.log(np.linalg.eigvalsh(actual)).sum())
+        if mass + PROMISED * gain < hopeless:
+            return None
+        if gain < enough:  # a last step that needs no check
             v = v + move
             break
         share = min(1.0, LONGEST / max(float(np.abs(move).max()), 1e-300))
@@ -239,14 +301,15 @@ def _climb(
             break
         v, found, height = there, new[0], new_height
     covariance = np.linalg.inv(actual)[np.ix_(order, order)]
-    root = np.asarray(np.linalg.cholesky(WIDER * tail * 0.5 * (covariance + covariance.T)), dtype=float)
+    root = np.asarray(np.linalg.cholesky(WIDER * 0.5 * (covariance + covariance.T)), dtype=float)
     mass = height + float(np.log(np.diagonal(root)).sum())
     return Top(kernel, v, root, order), mass
 
 
 def _believed(
-    kernel: NDArray[np.intp], v: Array, found: list[Likelihood], height: Array, log_weight: Array
-) -> Believed:
+    kernel: NDArray[np.intp], v: Array, found: list[Likelihood], height: Array, log_weight: Array,
+    tops: tuple[Top, ...], by_network: int,
+) -> Believed:  # fmt: skip
     """Weights cut and normalised."""
     log_weight = np.where(np.isfinite(height), log_weight, -np.inf)
     if not np.isfinite(log_weight).any():
@@ -256,7 +319,7 @@ def _believed(
     cut = cut - logsumexp(cut)
     ess = _effective(log_weight)
     best = int(np.where(np.isfinite(height), height, -np.inf).argmax())
-    return Believed(kernel, v, cut, tuple(found), ess, total - math.log(len(log_weight)), best)
+    return Believed(kernel, v, cut, tuple(found), ess, total - math.log(len(log_weight)), best, tops, by_network)
 
 
 @lru_cache(maxsize=256)
