@@ -26,6 +26,7 @@ from surrogates.amortised.network import HyperNetwork
 from surrogates.amortised.posterior import AmortisedGP
 from surrogates.amortised.proposal import Believed, Parts, climbed, weigh, widened
 from surrogates.amortised.shipped import shipped
+from surrogates.amortised.thinning import thinned
 from surrogates.columns import Inputs
 from surrogates.training.threads import limited_threads
 
@@ -59,8 +60,8 @@ def fit_amortised(
 
     priors: what is believed of each output's hyperparameters; deterministic functions unless said otherwise.
     variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8; None: 64, or 32 of each of
-    more than four outputs. keep: how many of them predict at most, the heaviest, at least 1. network: that which comes
-    with the package unless another is given.
+    more than four outputs. keep: how many of them predict at most, in the name of all, at least 1. network: that which
+    comes with the package unless another is given.
     The same values in other units, or rows in another order, give the same posterior; so do columns in another order,
     wherever they differ in what the data say. Values of different size by less than 1e-150 count as equal.
     Raises UsageError for shapes that do not agree, and numbers that are not finite, negative variances or beyond 1e151.
@@ -75,7 +76,7 @@ def fit_amortised(
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
     noise = None if variances is None else np.asarray(variances, dtype=float)
     found, order = _find(inputs, rows, targets, priors, noise, draws, network)
-    made = [each.heaviest(keep) for each in found]
+    made = [each.at_most(keep) for each in found]
     inverse = _inverses([L for each in made for L in each.factors()])[:, :, np.argsort(order)]
     jitter = np.concatenate([each.jitter() for each in made])
     components = tuple(each.components() for each in made)
@@ -105,38 +106,40 @@ def propose_components(
     noise = None if variances is None else np.asarray(variances, dtype=float)
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
     found, _ = _find(inputs, rows, targets, priors, noise, draws, network)
-    made = [each.heaviest(len(each.belief.v)) for each in found]
+    made = [each.at_most(len(each.belief.v)) for each in found]
     return tuple(each.components() for each in made), tuple(each.diagnosis for each in made)
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The draws of one output that are kept, by number, and the units of the values."""
+    """The draws of one output that are kept, by number, with their weights, and the units of the values."""
 
     belief: Believed
     diagnosis: Diagnosis
     prior: Hyperprior
     unit: _Units
     kept: NDArray[np.intp]
+    weight: Array
 
-    def heaviest(self, keep: int) -> _Found:
-        """At most so many, without those that together weigh next to nothing."""
+    def at_most(self, keep: int) -> _Found:
+        """So many that stand for all (see `surrogates.amortised.thinning`), but those that together weigh next to nothing."""
         if self.diagnosis.how == "fitted":
-            return replace(self, kept=np.array([self.belief.best]))
+            return replace(self, kept=np.array([self.belief.best]), weight=np.ones(1))
         weight = np.exp(self.belief.log_weight)
         order = np.argsort(-weight, kind="stable")
         count = int(np.searchsorted(weight[order].cumsum(), 1.0 - NEGLIGIBLE)) + 1
-        return replace(self, kept=order[: min(count, keep)])
+        weight[order[count:]] = 0.0
+        kept, weight = thinned(weight, keep, self.belief.v.sum(axis=1))
+        return replace(self, kept=kept, weight=weight)
 
     def components(self) -> Components:
         """The hyperparameters, in the values' own units."""
         alone = self.diagnosis.how == "fitted"
         scale = np.array([_variance(self.belief, int(k), self.prior, alone) for k in self.kept])
         v = self.belief.v[self.kept]
-        log_weight = np.zeros(1) if alone else self.belief.log_weight[self.kept]
         made = Components(
             self.belief.kernel[self.kept], self.prior.lengthscales(v), self.prior.noises(v),
-            scale * self.unit.width**2, log_weight, self.prior.offset, self.unit.centre,
+            scale * self.unit.width**2, np.log(self.weight), self.prior.offset, self.unit.centre,
         )  # fmt: skip
         return made.weighted(made.log_weight)
 
@@ -172,7 +175,7 @@ def _find(
     for j, (prior, unit) in enumerate(zip(believed, units, strict=True)):
         known = None if noise is None else noise[order, j] / unit.width**2
         belief, diagnosis = _weighed(Evidence(differences, z[:, j], prior, known), densities[j], count)
-        found.append(_Found(belief, diagnosis, prior, unit, np.arange(len(belief.v))))
+        found.append(_Found(belief, diagnosis, prior, unit, np.arange(len(belief.v)), np.exp(belief.log_weight)))
     return found, order
 
 
