@@ -118,7 +118,7 @@ MISSED = {
     "1 rows, 1 columns": (False, NARROW),
     "1 rows, 3 columns": (False, NARROW),
     "3 rows, 1 columns": (
-        True,
+        False,
         "rough kernels keep their share; the fitted process has only the smooth one, right here",
     ),
     "2 of 20 columns": (

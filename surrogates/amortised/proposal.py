@@ -283,7 +283,7 @@ def _climb(
         if step == STEPS:
             break
         gain = 0.5 * float(slope @ move)
-        mass = height - 0.5 * float(np.log(np.linalg.eigvalsh(actual)).sum())
+        mass = height - 0.5 * float(np.log(np.linalg.eigvalsh(actual) / WIDER).sum())
         if mass + PROMISED * gain < hopeless:
             return None
         if gain < enough:  # a last step that needs no check
