@@ -115,8 +115,8 @@ def fitted_score(inputs: Inputs, X: Array, y: Array, Q: Array, truth: Array, blu
 
 NARROW = "one row says nothing of the variance, and both processes are far too sure of theirs: who is ahead is luck"
 MISSED = {
-    "1 rows, 1 columns": (False, NARROW),
-    "1 rows, 3 columns": (False, NARROW),
+    "1 rows, 1 columns": NARROW,
+    "1 rows, 3 columns": NARROW,
     "3 rows, 1 columns": (
         False,
         "rough kernels keep their share; the fitted process has only the smooth one, right here",
@@ -126,15 +126,14 @@ MISSED = {
         "0.1 nats more or less, with the weights: relevant columns are not told apart as sharply",
     ),
 }
-"""Cases that fail, always (True) or by what is drawn, with why as far as is known."""
+"""Cases at the edge of what is allowed, on either side of it by what is drawn, with why as far as is known."""
 
 
 def marked(case: Case) -> Any:
-    """The case, expected to fail if it is known to."""
+    """The case, allowed to fail if it is known to."""
     if case.name not in MISSED:
         return pytest.param(case, id=case.name)
-    always, reason = MISSED[case.name]
-    return pytest.param(case, marks=pytest.mark.xfail(strict=always, reason=reason), id=case.name)
+    return pytest.param(case, marks=pytest.mark.xfail(strict=False, reason=MISSED[case.name]), id=case.name)
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in CASES])
