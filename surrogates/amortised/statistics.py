@@ -21,7 +21,8 @@ from surrogates.prior_process import lower_factors
 
 __all__ = ["GLOBAL", "PER_COLUMN", "column_statistics"]
 
-REFERENCES = tuple((length, noise) for length in (0.1, 0.3, 0.9, 2.7) for noise in (2e-3, 0.2))
+LENGTHS, NOISES = (0.1, 0.3, 0.9, 2.7), (2e-3, 0.2)  # of the reference points
+REFERENCES = tuple((length, noise) for length in LENGTHS for noise in NOISES)
 PER_COLUMN = 3 * len(REFERENCES)
 GLOBAL = 3 * len(REFERENCES)
 SMALL = 1e-6
@@ -40,28 +41,29 @@ def column_statistics(differences: Tensor, z: Tensor, offset: float) -> tuple[Te
     (torch.Size([2, 1, 3, 24]), torch.Size([2, 1, 24]))
     """
     d, n = differences.shape[1:3]
-    distance = differences.sum(1)
+    distance, flat = differences.sum(1), differences.flatten(2)  # (B, n, n), (B, d, n n)
     columns, whole = [], []
-    for length, noise in REFERENCES:
+    for length in LENGTHS:
         ell = length * math.sqrt(d)
         s = (5.0 * distance).sqrt() / ell
         decay = torch.exp(-s)
-        slope = (5.0 / 3.0) * (1.0 + s) * decay
+        slope = ((5.0 / 3.0) * (1.0 + s) * decay / ell**2)[:, None]
         A = (1.0 + s + s.square() / 3.0) * decay + offset
-        L = lower_factors(A, torch.full_like(A[..., 0], noise**2))
-        inverse = torch.cholesky_inverse(L)
-        alpha = z @ inverse  # (B, m, n)
-        fit = (alpha * z).sum(-1)  # (B, m)
-        log_det = 2.0 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None]
-        pulled = slope[:, None] * differences / ell**2  # (B, d, n, n)
-        trace = (pulled * inverse[:, None]).flatten(2).sum(-1)[:, None]  # (B, 1, d)
-        spread = torch.matmul(alpha[:, None], pulled)  # (B, d, m, n)
-        quadratic = (spread * alpha[:, None]).sum(-1).transpose(1, 2) * (n / (fit[..., None] + SMALL))
-        columns += [
-            torch.asinh(30.0 * quadratic / n), torch.asinh(30.0 * trace / n).expand_as(quadratic),
-            torch.asinh((quadratic - trace) / math.sqrt(n)),
-        ]  # fmt: skip
-        whole += [torch.log(fit / n + SMALL), -0.5 * log_det - 0.5 * n * torch.log(fit / n + SMALL), log_det / n]
+        for noise in NOISES:
+            L = lower_factors(A, torch.full_like(A[..., 0], noise**2))
+            inverse = torch.cholesky_inverse(L)
+            alpha = z @ inverse  # (B, m, n)
+            fit = (alpha * z).sum(-1)  # (B, m)
+            log_det = 2.0 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)[:, None]
+            pairs = torch.cat([inverse[:, None], alpha[..., :, None] * alpha[..., None, :]], 1)  # (B, 1 + m, n, n)
+            sums = flat @ (slope * pairs).flatten(2).transpose(1, 2)  # (B, d, 1 + m)
+            trace = sums[..., :1].transpose(1, 2)
+            quadratic = sums[..., 1:].transpose(1, 2) * (n / (fit[..., None] + SMALL))
+            columns += [
+                torch.asinh(30.0 * quadratic / n), torch.asinh(30.0 * trace / n).expand_as(quadratic),
+                torch.asinh((quadratic - trace) / math.sqrt(n)),
+            ]  # fmt: skip
+            whole += [torch.log(fit / n + SMALL), -0.5 * log_det - 0.5 * n * torch.log(fit / n + SMALL), log_det / n]
     evidence = torch.stack([part.expand_as(whole[0]) for part in whole[1::3]], -1)
     evidence = torch.asinh(0.3 * (evidence - evidence.amax(-1, keepdim=True)))
     logs = torch.stack([part.expand_as(whole[0]) for index, part in enumerate(whole) if index % 3 != 1], -1)
