@@ -228,12 +228,15 @@ def test_it_is_a_function_of_the_data_and_leaves_no_trace() -> None:
         np.testing.assert_array_equal(first.hyperparameters()[name], second.hyperparameters()[name])
 
 
-def test_a_proposal_that_never_counts_is_replaced_by_its_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "LEAST", 1e9)
+def test_where_few_draws_count_weights_are_made_even(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "LEAST", 60.0)
     X, y = wave(10, 2)
     posterior = fit_amortised(Inputs.continuous(2), X, y[:, None])
     (diagnosis,) = posterior.diagnosis
-    assert diagnosis.how == "fitted" and "with wider tails" in diagnosis.reason and len(posterior.components[0]) == 1
+    assert diagnosis.how == "tempered" and "with wider tails" in diagnosis.reason
+    assert diagnosis.ess < 60.0
+    every = fit_amortised(Inputs.continuous(2), X, y[:, None], keep=1000).components[0]
+    assert every.effective() == pytest.approx(60.0, rel=0.05), "next to nothing is left away"
     np.testing.assert_allclose(posterior.mean_variance(X)[0][:, 0], y, atol=1e-2)
 
 

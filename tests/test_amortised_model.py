@@ -143,7 +143,7 @@ def test_many_rows_are_all_conditioned_on_though_some_are_fitted(monkeypatch: py
 def test_a_fit_that_was_not_the_network_s_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     task, state = Task(SQUARE), told(9)
     assert "note" not in build(task, state, {}).memo
-    Fits(monkeypatch, Diagnosis(1.5, "fitted", "no draw counted"))
+    Fits(monkeypatch, Diagnosis(1.5, "tempered", "no draw counted"))
     query = Amortised(initial=1).ask(task, state, request(task, 9), Key(0, 0))
     assert query.memo["note"] == "output 0: no draw counted"
 

@@ -157,12 +157,13 @@ def test_a_kernel_that_the_first_draws_miss_is_found() -> None:
 @pytest.mark.parametrize("kernel", range(3))
 def test_the_climb_ends_at_the_top(kernel: int, learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal, "STEPS", 60)
+    monkeypatch.setattr(proposal, "ENOUGH", 1e-8)
     believed = Hyperprior(irrelevant=0.0, noise=(1e-3, 0.5) if learns else (0.05, 0.05))
     evidence = evidence_of(believed, 20, 2)
     v, which = np.full(believed.size(2), 1.5), np.array([kernel])
     (start,) = evidence.at(which, v[None])
     height = float(evidence.height([start], which, v[None])[0])
-    made = proposal._climb(evidence, kernel, v, start, height, np.arange(len(v)), enough=1e-8)
+    made = proposal._climb(evidence, kernel, v, start, height, np.arange(len(v)))
     assert made is not None
     top = made[0]
     (there,) = evidence.at(which, top.mean[None])

@@ -121,7 +121,7 @@ def test_checks_say_what_is_missed() -> None:
             for cell, gaps in zip(cells, ((0.5, 0.2, 0.1), (0.1, 0.2, 0.05)), strict=True)
             for who, gap in zip(("amortised", "gp", "floor"), gaps, strict=True)
         ] + [{**cell, "who": "right", "anywhere": summary(0.0)} for cell in cells],
-        "draws": [{**cells[1], "median": 30.0, "below_4": 0.1, "enough": 0.95, "refined": 0.1, "fitted": 0.05}],
+        "draws": [{**cells[1], "median": 30.0, "below_4": 0.1, "enough": 0.95, "refined": 0.1, "tempered": 0.05}],
         "calibration": [{"kind": "held-out", "who": "amortised", "coverage": {"0.5": summary(0.51), "0.9": summary(0.93), "0.95": summary(0.95)}}],
         "sanity": {"amortised": {"order": 0.0, "columns": 1e-3, "affine": 1e-12}},
         "costs": [{"case": "n100-d6", "who": "amortised", "median": 0.02, "least": 0.02}],

@@ -94,7 +94,7 @@ def _draws(joined: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             continue
         median = float(np.median([row["median"] for row in rows]))
         few, enough = (float(np.mean([row[name] for row in rows])) for name in ("below_4", "enough"))
-        asked = float(np.mean([row["refined"] + row["fitted"] for row in rows]))
+        asked = float(np.mean([row["refined"] + row["tempered"] for row in rows]))
         of = f"{kind} tasks, n >= {ROWS}"
         yield _row(f"effective draws of 64, median over cells, {of}", "at least 16", f"{median:.1f}", median >= 16.0)
         words = f"{100 * few:.1f} % ({100 * asked:.1f} % before refinement)"

@@ -113,7 +113,7 @@ def _beside_floor(
 def _draws(part: dict[str, Any]) -> dict[str, Any]:
     """Effective numbers of draws over tasks, shares of how the components were found, and CPU milliseconds per task."""
     ess, how = np.array(part["ess"]), part["how"]
-    shares = {name: how.count(name) / len(how) for name in ("refined", "fitted")}
+    shares = {name: how.count(name) / len(how) for name in ("refined", "tempered")}
     return {"tasks": len(ess), "median": float(np.median(ess)), "below_4": float((ess < FEW).mean()), "enough": float((ess >= MANY * DRAWS).mean()),
             **shares, "milliseconds": 1e3 * float(np.median(part["seconds"]))}  # fmt: skip
 

@@ -118,12 +118,12 @@ def _paired(results: Mapping[str, Any], kind: str, measure: str, where: str) -> 
 def _draws(results: Mapping[str, Any]) -> Table:
     lines = [
         [row["kind"], str(row["d"]), str(row["n"]), f"{row['median']:.1f}"]
-        + [f"{100 * row[name]:.0f} %" for name in ("below_4", "enough", "refined", "fitted")]
+        + [f"{100 * row[name]:.0f} %" for name in ("below_4", "enough", "refined", "tempered")]
         + [f"{row['milliseconds']:.0f}"]
         for row in results["draws"]
     ]
     title = "How far 64 draws of the amortised GP's hyperparameters counted: effective number over tasks, shares of tasks, CPU ms per fit"
-    return Table(title, ["kind", "d", "n", "median", "below 4", "19.2 or more", "refined", "fitted", "ms"], lines)
+    return Table(title, ["kind", "d", "n", "median", "below 4", "19.2 or more", "refined", "tempered", "ms"], lines)
 
 
 def _costs(results: Mapping[str, Any]) -> Table:

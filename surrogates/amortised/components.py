@@ -31,15 +31,16 @@ OFFSET = 10.0  # prior variance of the constant mean, in units of the scale, whe
 class Diagnosis:
     """How the components of one output were found, and how far they can be trusted.
 
-    ess: effective sample size of the weights, between 1 and K. how: "network" (proposed and reweighted), "refined" (some
-    steps of a fit followed), "fitted" (the usual fit took over), "given" (by the caller). reason: why, in words.
+    ess: effective sample size of the weights, between 1 and K. how: "network" (proposed and reweighted), "refined" (draws
+    from wider tails followed), "tempered" (few draws counted even so: their weights were made more even), "given" (by the
+    caller). reason: why, in words.
 
     >>> Diagnosis(1.0, "given").reason
     ''
     """
 
     ess: float
-    how: Literal["network", "refined", "fitted", "given"]
+    how: Literal["network", "refined", "tempered", "given"]
     reason: str = ""
 
 

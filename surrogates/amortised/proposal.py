@@ -26,7 +26,7 @@ from scipy.stats import qmc
 
 from surrogates.amortised.evidence import LEAST_CURVATURE, Evidence, Likelihood
 
-__all__ = ["Believed", "Parts", "climbed", "weigh", "widened"]
+__all__ = ["Believed", "Parts", "tempered", "weigh", "widened"]
 
 Array = NDArray[np.float64]
 LOG_2PI = math.log(2.0 * math.pi)
@@ -35,7 +35,8 @@ GOOD = 0.35  # effective share of those from which on it makes all
 WORTH = 0.03  # share of the weight, or of the mass around the highest top, that a kernel needs for a top of its own
 SURE = 4.0  # effective first draws below which they do not say which kernels matter
 STEPS = 12  # of Newton's method, unless the next, which is taken still, gains less than ENOUGH nats
-ENOUGH, EXACTLY = 0.1, 1e-8
+ENOUGH = 0.1
+HALVED = 40
 SLACK, PROMISED = 3.5, 1.5  # nats that a kernel may be behind, after so many times what a step promises
 LONGEST = 2.5  # step, in any coordinate
 HALVINGS = 5
@@ -198,22 +199,21 @@ def _mixed(
     return np.asarray(logsumexp(np.stack(each), axis=0))
 
 
-def climbed(evidence: Evidence, belief: Believed) -> Believed:
-    """The same with one more draw of no weight, the best: the most probable hyperparameters, uphill from the best so far."""
-    k, start = int(belief.kernel[belief.best]), belief.v[belief.best]
-    which = np.array([k])
-    found = belief.likelihoods[belief.best]
-    height = float(evidence.height([found], which, start[None])[0])
-    made = _climb(evidence, k, start, found, height, np.arange(len(start)), enough=EXACTLY)
-    if made is None:
-        return belief
-    there = evidence.at(which, made[0].mean[None])
-    if not float(evidence.height(there, which, made[0].mean[None])[0]) > height:
-        return belief
-    return Believed(
-        np.append(belief.kernel, k), np.vstack([belief.v, made[0].mean]), np.append(belief.log_weight, -np.inf),
-        (*belief.likelihoods, *there), belief.ess, belief.log_evidence, len(belief.kernel), belief.tops, belief.by_network,
-    )  # fmt: skip
+def tempered(belief: Believed, least: float) -> Believed:
+    """The same draws with weights to the power below 1 at which `least` of them count.
+
+    Where a few draws carry everything, that may be luck as much as knowledge: more uncertain is safer than any one of them.
+    """
+    usable = np.isfinite(belief.log_weight)
+    low, high = 0.0, 1.0
+    for _ in range(HALVED):
+        power = 0.5 * (low + high)
+        if _effective(np.where(usable, power * belief.log_weight, -np.inf)) < least:
+            high = power
+        else:
+            low = power
+    log_weight = np.where(usable, low * belief.log_weight, -np.inf)
+    return replace(belief, log_weight=log_weight - logsumexp(log_weight))
 
 
 def _effective(log_weight: Array) -> float:
@@ -266,12 +266,11 @@ def _tops(
 
 def _climb(
     evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, order: NDArray[np.intp],
-    hopeless: float = -math.inf, enough: float = ENOUGH,
+    hopeless: float = -math.inf,
 ) -> tuple[Top, float] | None:  # fmt: skip
     """Uphill by Newton's steps to a top, and the logarithm of the mass around it (Laplace); None where there is no number.
 
     hopeless: mass, of another top, that this one has to come near to; None too where the gain in sight is not enough.
-    enough: gain in nats of a last step.
     """
     which = np.array([kernel])
     for step in range(STEPS + 1):
@@ -286,7 +285,7 @@ def _climb(
         mass = height - 0.5 * float(np.log(np.linalg.eigvalsh(actual) / WIDER).sum())
         if mass + PROMISED * gain < hopeless:
             return None
-        if gain < enough:  # a last step that needs no check
+        if gain < ENOUGH:  # a last step that needs no check
             v = v + move
             break
         share = min(1.0, LONGEST / max(float(np.abs(move).max()), 1e-300))
