@@ -264,6 +264,26 @@ def _tops(
     return [top for top, mass in zip(tops, climbed, strict=True) if mass > max(climbed) + math.log(WORTH)]
 
 
+@dataclass(frozen=True)
+class _Curve:
+    """Slope and curvature of the log posterior somewhere, the inverse of the one that leads uphill, half of a log volume."""
+
+    slope: Array
+    actual: Array
+    inverse: Array
+    flatness: float
+
+
+def _curve(evidence: Evidence, kernel: int, v: Array, found: Likelihood) -> _Curve | None:
+    """What the posterior is like at v; None where there is no number."""
+    slope, expected, actual = evidence.slope_and_curvature(kernel, v, found)
+    if not (np.isfinite(slope).all() and np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return None
+    bowl = np.linalg.eigvalsh(actual)[0] > 1.001 * LEAST_CURVATURE  # else it is no guide to the top
+    inverse = np.asarray(np.linalg.inv(actual if bowl else expected), dtype=float)
+    return _Curve(slope, actual, inverse, -0.5 * float(np.linalg.slogdet(actual)[1]))
+
+
 def _climb(
     evidence: Evidence, kernel: int, v: Array, found: Likelihood, height: float, order: NDArray[np.intp],
     hopeless: float = -math.inf,
@@ -273,33 +293,41 @@ def _climb(
     hopeless: mass, of another top, that this one has to come near to; None too where the gain in sight is not enough.
     """
     which = np.array([kernel])
-    for step in range(STEPS + 1):
-        slope, expected, actual = evidence.slope_and_curvature(kernel, v, found)
-        if not (np.isfinite(slope).all() and np.isfinite(expected).all() and np.isfinite(actual).all()):
+    curve = _curve(evidence, kernel, v, found)
+    fresh = True
+    for _ in range(STEPS):
+        if curve is None:
             return None
-        bowl = np.linalg.eigvalsh(actual)[0] > 1.001 * LEAST_CURVATURE  # else it is no guide to the top
-        move = np.linalg.solve(actual if bowl else expected, slope)
-        if step == STEPS:
-            break
+        slope = curve.slope if fresh else evidence.slope(kernel, v, found)
+        move = curve.inverse @ slope
         gain = 0.5 * float(slope @ move)
-        mass = height - 0.5 * float(np.log(np.linalg.eigvalsh(actual) / WIDER).sum())
-        if mass + PROMISED * gain < hopeless:
+        if not height + curve.flatness + PROMISED * gain >= hopeless:
             return None
-        if gain < ENOUGH:  # a last step that needs no check
-            v = v + move
+        if gain < ENOUGH:
             break
         share = min(1.0, LONGEST / max(float(np.abs(move).max()), 1e-300))
+        there, risen = v, 0.0
         for _ in range(HALVINGS):
             there = v + share * move
             new = evidence.at(which, there[None])
-            new_height = float(evidence.height(new, which, there[None])[0])
-            if new_height > height:
+            risen = float(evidence.height(new, which, there[None])[0]) - height
+            if risen > 0.0:
+                v, found, height = there, new[0], height + risen
                 break
             share *= 0.3
-        else:
+        if fresh and not risen > 0.0:
             break
-        v, found, height = there, new[0], new_height
-    covariance = np.linalg.inv(actual)[np.ix_(order, order)]
+        fresh = not (risen > 0.5 * gain and share == 1.0)  # else the curvature may serve once more
+        if fresh:
+            curve = _curve(evidence, kernel, v, found)
+    if not fresh:  # the curvature at the top is what is wanted
+        curve = _curve(evidence, kernel, v, found)
+    if curve is None:
+        return None
+    move = curve.inverse @ curve.slope
+    if 0.5 * float(curve.slope @ move) < ENOUGH:  # a last step that needs no check
+        v = v + move
+    covariance = np.linalg.inv(curve.actual)[np.ix_(order, order)]
     root = np.asarray(np.linalg.cholesky(WIDER * 0.5 * (covariance + covariance.T)), dtype=float)
     mass = height + float(np.log(np.diagonal(root)).sum())
     return Top(kernel, v, root, order), mass
