@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-floor bench-features clean
+.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -68,6 +68,13 @@ bench-pfn: $(READY)  ## the engineering suite with pfn beside gp and random: 100
 bench-paper: $(READY)  ## the published protocol: 20 uniform points, then 100 iterations; PFN and GP with CEI, CEI+ and penalty (resumable)
 	$(BIN)/bbopt bench engineering $(PAPER) --initial 20 --budget 120 --seeds 3 --out $(OUT)/paper
 	$(BIN)/bbopt report $(OUT)/paper
+
+FUNCTIONS := branin hartmann3 hartmann6 ackley_4 ackley_10 levy_8 rosenbrock_4 rosenbrock_8 styblinski_tang_6
+bench-amortised: $(READY)  ## amortised-gp against gp, paired by seed: 9 functions and the engineering suite, 20 seeds (hours, resumable)
+	for f in $(FUNCTIONS); do $(BIN)/bbopt bench $$f -s amortised-gp -s gp --initial 10 --budget 50 --seeds 20 --out $(OUT)/amortised-$$f || exit 1; done
+	$(BIN)/bbopt bench engineering -s amortised-gp -s gp --initial 20 --budget 60 --seeds 20 --out $(OUT)/amortised-engineering
+	$(BIN)/bbopt report $(OUT)/amortised-engineering
+	$(BIN)/python -m bbopt.bench_pairs amortised-gp gp $(foreach f,$(FUNCTIONS),$(OUT)/amortised-$(f)) $(OUT)/amortised-engineering
 
 bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds, from shared random points and from gp's own design (resumable)
 	$(BIN)/bbopt bench branin --strategy gp --budget 25 --seeds 20 --initial 6 --out $(OUT)/branin
