@@ -72,7 +72,7 @@ def test_all_outputs_are_fitted_at_once_with_what_is_known_of_their_noise(monkey
     model = build(task, state, {})
     ((X, Z, priors, variances),) = fits.calls
     assert X.shape == (12, 2) and Z.shape == (12, 3)
-    assert priors == [Hyperprior.noisy(), Hyperprior(), Hyperprior()]
+    assert priors == [Hyperprior.noisy(), amortised_model.EXACT, amortised_model.EXACT]
     assert model.noisy.tolist() == [True, False, True]
     slope = model.warps[2].slope(state.values[:, 2])
     np.testing.assert_allclose(variances, np.column_stack([np.zeros((12, 2)), 0.25 * slope**2]))
