@@ -271,3 +271,17 @@ def test_what_cannot_be_fitted_is_refused() -> None:
             fit_amortised(inputs, X, Z, priors, draws=draws)
     with pytest.raises(UsageError, match="to keep"):
         fit_amortised(inputs, X, Z, keep=0)
+
+
+def test_more_rows_than_it_weighs_draws_by_all_predict() -> None:
+    rng = np.random.default_rng(5)
+    X = rng.random((420, 2))
+    y = np.sin(7.0 * X[:, 0]) + X[:, 1] ** 2
+    posterior = fit_amortised(Inputs.continuous(2), X, y[:, None], draws=16)
+    assert len(posterior.X) == 420 and posterior.diagnosis[0].ess > 0.0
+    np.testing.assert_allclose(posterior.mean_variance(X)[0][:, 0], y, atol=1e-3)
+    turn = rng.permutation(420)
+    again = fit_amortised(Inputs.continuous(2), X[turn], y[turn, None], draws=16)
+    Q = rng.random((20, 2))
+    for one, other in zip(posterior.mean_variance(Q), again.mean_variance(Q), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)

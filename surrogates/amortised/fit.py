@@ -24,7 +24,7 @@ from surrogates.amortised.evidence import Evidence, SquaredDifferences
 from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.lessons import read
 from surrogates.amortised.network import HyperNetwork
-from surrogates.amortised.posterior import AmortisedGP
+from surrogates.amortised.posterior import AmortisedGP, condition_components
 from surrogates.amortised.proposal import Believed, Parts, tempered, weigh, widened
 from surrogates.amortised.shipped import shipped
 from surrogates.amortised.thinning import thinned
@@ -35,6 +35,7 @@ __all__ = ["DRAWS", "fit_amortised", "propose_components"]
 
 Array = NDArray[np.float64]
 DRAWS, KEEP = 64, 32
+DIRECT = 300  # rows up to which all of them say what the hyperparameters are; beyond, as many of them
 FEW_OUTPUTS = 4  # beyond which each gets half as many draws
 READ, READ_OF_MANY = (
     128,
@@ -63,6 +64,7 @@ def fit_amortised(
     variances: (n, m) known noise variances. draws: of hyperparameters per output, at least 8; None: 64, or 32 of each of
     more than four outputs. keep: how many of them predict at most, in the name of all, at least 1. network: that which
     comes with the package unless another is given.
+    Hyperparameters come from at most 300 rows, evenly spread; predictions from all.
     The same values in other units, or rows in another order, give the same posterior; so do columns in another order,
     wherever they differ in what the data say. Values of different size by less than 1e-150 count as equal.
     Raises UsageError for shapes that do not agree, and numbers that are not finite, negative variances or beyond 1e151.
@@ -76,6 +78,13 @@ def fit_amortised(
         raise UsageError(f"expected at least 1 draw to keep, got {keep}")
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
     noise = None if variances is None else np.asarray(variances, dtype=float)
+    _check(inputs, rows, targets, noise)
+    if len(rows) > DIRECT:
+        few = np.sort(_order(rows, targets)[np.linspace(0, len(rows) - 1, DIRECT).round().astype(int)])
+        found, _ = _find(inputs, rows[few], targets[few], priors, None if noise is None else noise[few], draws, network)
+        made = [each.at_most(keep) for each in found]
+        posterior = condition_components(inputs, rows, targets, [each.components() for each in made], noise)
+        return replace(posterior, diagnosis=tuple(each.diagnosis for each in made))
     found, order = _find(inputs, rows, targets, priors, noise, draws, network)
     made = [each.at_most(keep) for each in found]
     inverse = _inverses([L for each in made for L in each.factors()])[:, :, np.argsort(order)]
