@@ -17,7 +17,6 @@ from bbopt.strategies.amortised_model import AmortisedModel, build, representati
 from bbopt.strategies.gp_state import GPState
 from surrogates.amortised.components import Components, Diagnosis
 from surrogates.amortised.fit import propose_components
-from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.warped_fit import fit_warped
 
 Array = np.ndarray
@@ -72,7 +71,7 @@ def test_all_outputs_are_fitted_at_once_with_what_is_known_of_their_noise(monkey
     model = build(task, state, {})
     ((X, Z, priors, variances),) = fits.calls
     assert X.shape == (12, 2) and Z.shape == (12, 3)
-    assert priors == [Hyperprior.noisy(), amortised_model.EXACT, amortised_model.EXACT]
+    assert priors == [amortised_model.NOISY, amortised_model.EXACT, amortised_model.EXACT]
     assert model.noisy.tolist() == [True, False, True]
     slope = model.warps[2].slope(state.values[:, 2])
     np.testing.assert_allclose(variances, np.column_stack([np.zeros((12, 2)), 0.25 * slope**2]))

@@ -8,7 +8,7 @@ output, evenly spaced among all that were found: the same prediction at a fracti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FEW_ROWS = 50  # up to which a search can afford twice as many hyperparameter vectors of the objective
 OBJECTIVE = 8  # hyperparameter vectors of the objective that a search works with
 CONSTRAINT = 4  # of each constraint, where there are many; of a few, twice as many
-EXACT = Hyperprior(kernels=(0.8, 0.15, 0.05))  # of outputs without noise: most responses are smooth
+EXACT = Hyperprior(kernels=(0.8, 0.15, 0.05))  # most responses are smooth
+NOISY = replace(EXACT, noise=Hyperprior.noisy().noise)
 CONSTRAINTS = 64  # of all constraints together, above which it is the lower number
 
 
@@ -128,7 +129,7 @@ def _fitted(
 ) -> tuple[tuple[Components, ...], str | None]:
     """A few weighted hyperparameter vectors per output, and what is to be said about how they were found."""
     rows = np.arange(len(X)) if len(X) <= SUBSET else np.unique(np.linspace(0, len(X) - 1, SUBSET).astype(int))
-    priors = [Hyperprior.noisy() if unknown else EXACT for unknown in learnt]
+    priors = [NOISY if unknown else EXACT for unknown in learnt]
     known = None if variances is None else variances[rows]
     found, diagnosis = propose_components(inputs, X[rows], Z[rows], priors, known)
     notes = [f"output {j}: {each.reason}" for j, each in enumerate(diagnosis) if each.how != "network"]

@@ -1,8 +1,11 @@
 """The strategy that `strategy="auto"` stands for: chosen once, from the task and the budget, with the reason in words.
 
-The network (`pfn`) is not among its choices. It was to be, where it wins; but beside our own Gaussian process it has won
-neither on quality nor on time in what was measured, `make bench-pfn` (17 engineering problems) and `make bench-ask-pfn`
-(15 constraints). Whoever trains better weights finds out with the same two commands.
+Neither `pfn` nor `amortised-gp` is among its choices. They were to be, where they win. Beside our own fitted Gaussian
+process the network `pfn` has won neither on quality nor on time in what was measured, `make bench-pfn` (17 engineering
+problems) and `make bench-ask-pfn` (15 constraints). `amortised-gp` predicts much better with few rows
+(`make bench-surrogates`), but searches end as well as those of `gp` on most problems, better on some and worse on some
+(`make bench-amortised`), and which ones a task does not tell beforehand; an ask costs more. Whoever trains better weights
+finds out with the same commands.
 """
 
 from __future__ import annotations
