@@ -53,7 +53,9 @@ def log_evidence(part: Components, X: Array, z: Array, variances: Array | None) 
     """(K,) log marginal likelihoods."""
     return np.array(
         [
-            multivariate_normal.logpdf(z - part.centre, cov=prior(part, c, X, X) + np.diag(noise(part, c, variances, len(X))))
+            multivariate_normal.logpdf(
+                z - part.centre, cov=prior(part, c, X, X) + np.diag(noise(part, c, variances, len(X)))
+            )
             for c in range(len(part))
         ]
     )
