@@ -3,8 +3,8 @@
 Each batch has one number of rows and columns and one `Hyperprior`, which the network is told: processes of which mean,
 variance and kernel are known, deterministic ones, noisy ones. The loss is the negative log density that the network
 gives to the true hyperparameters (Papamakarios and Murray 2016, arXiv 1605.06376; its minimum is the posterior): of the
-losses at hand it is the one that leaves no likely hyperparameters out, as importance weights need, and it takes no
-factorisation.
+losses at hand it is the one that leaves no likely hyperparameters out, as importance weights need, and its gradient
+goes through no factorisation.
 """
 
 from __future__ import annotations
