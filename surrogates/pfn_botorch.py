@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bbopt.errors import MissingPackage, UsageError, ValueRefused
+from bbopt.errors import MissingPackage, UsageError
 
 try:
     with warnings.catch_warnings():
@@ -37,6 +37,8 @@ try:
         from botorch.utils.transforms import t_batch_mode_transform
         from torch import Tensor
 
+        from surrogates.columns_torch import checked_points
+        from surrogates.columns_torch import features as features_of
         from surrogates.mixture_posterior import MixturePosterior, WeightedSum
         from surrogates.pfn.anchors import Anchors
         from surrogates.pfn.mixture import Mixture
@@ -105,7 +107,7 @@ class PFNBoTorch(Model):
             return self.subset_output(output_indices).posterior(X, None, observation_noise, posterior_transform)
         if not isinstance(observation_noise, bool):
             raise UsageError("expected observation_noise True or False, the network knows how much; got a tensor")
-        mixture, noise = self._decode(self._checked(X))
+        mixture, noise = self._decode(checked_points(self.belief.inputs, X))
         if observation_noise:
             mixture = replace(mixture, sd=torch.hypot(mixture.sd, noise))
         centre, width = (
@@ -133,7 +135,7 @@ class PFNBoTorch(Model):
         Raises UsageError for a t-batch of rows (the models of a batch share their rows) and for tensors that carry
         gradients, which reading does not pass on.
         """
-        self._checked(X)
+        checked_points(self.belief.inputs, X)
         if X.shape[:-2].numel() != 1:
             raise UsageError(f"expected one set of rows (k, {X.shape[-1]}), as all fantasies share their rows; got {tuple(X.shape)}: condition on one t-batch at a time")  # fmt: skip
         if torch.is_grad_enabled() and (X.requires_grad or Y.requires_grad):
@@ -155,25 +157,6 @@ class PFNBoTorch(Model):
         """
         return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))
 
-    def _checked(self, X: Tensor) -> Tensor:
-        """Points as float64. Raises UsageError, ValueRefused."""
-        inputs = self.belief.inputs
-        if X.dim() < 2 or X.shape[-1] != inputs.dimension:
-            raise UsageError(f"expected points of shape (*b, q, {inputs.dimension}); got {tuple(X.shape)}")
-        if not bool(X.isfinite().all()):
-            raise ValueRefused("expected finite points; got NaN or infinite numbers among them")
-        for j, (kind, levels) in enumerate(zip(inputs.kind, inputs.levels, strict=True)):
-            if kind == "category" and not bool(((X[..., j] >= 0) & (X[..., j] < levels) & (X[..., j] % 1 == 0)).all()):
-                raise ValueRefused(f"expected an index from 0 to {levels - 1} in column {j}, a category; got a number between or beyond: fix the column (optimize_acqf_mixed)")  # fmt: skip
-        return X.double()
-
-    def _features(self, X: Tensor) -> Tensor:
-        """(..., p) features, those of numbers with slopes."""
-        inputs = self.belief.inputs
-        fixed = torch.from_numpy(np.array(inputs.features(X.detach().reshape(-1, X.shape[-1]).numpy())))
-        number = torch.tensor([inputs.kind[j] != "category" for j in inputs.owner])
-        return torch.where(number, X[..., torch.from_numpy(inputs.owner)], fixed.reshape(*X.shape[:-1], -1))
-
     def _joint(self, batch: torch.Size) -> torch.Size:
         """The t-batch of points, or of values, with the model's batch last."""
         try:
@@ -191,7 +174,7 @@ class PFNBoTorch(Model):
         """Mixtures (*b, q, m, K) and noise standard deviations, standardised: t-batches become queries."""
         k, m, q = self._batch.numel(), self.num_outputs, X.shape[-2]
         lead = self._joint(X.shape[:-2])
-        features = self._features(X)
+        features = features_of(self.belief.inputs, X)
         features = (
             features.expand(*lead, *features.shape[-2:])
             .reshape(-1, k, *features.shape[-2:])
