@@ -18,12 +18,12 @@ from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
-from bbopt.acquisition.logei import log_expected_improvement, log_h, log_probability_below
 from bbopt.acquisition.noisy_ei import NoisyEI, expected_maximum
 from bbopt.acquisition.search import enumerate_best, maximise
 from bbopt.strategies.gp_domain import domain_of
 from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess, condition, fit_gp
+from surrogates.improvement import log_expected_improvement, log_h, log_probability_below
 from surrogates.map_fit import Fitted, Prior
 
 Array = NDArray[np.float64]

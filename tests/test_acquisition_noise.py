@@ -10,10 +10,10 @@ import pytest
 from bbopt.acquisition.ascent import climb
 from bbopt.acquisition.constrained import ConstrainedLogEI
 from bbopt.acquisition.draws import draw_values, given_draws
-from bbopt.acquisition.logei import log_expected_improvement
 from bbopt.acquisition.noisy_ei import NoisyEI, expected_maximum
 from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess, condition
+from surrogates.improvement import log_expected_improvement
 from surrogates.map_fit import Fitted
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtri_exp
 
 from bbopt.acquisition.constrained import PENALTY
-from bbopt.acquisition.logei import log_probability_below
+from surrogates.improvement import log_probability_below
 from surrogates.pfn.classify import PFNClasses
 from surrogates.pfn.kernel_belief import KernelBelief
 from surrogates.protocol import ClassPredictive

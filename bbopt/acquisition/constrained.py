@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.acquisition.logei import log_expected_improvement, log_probability_below
+from surrogates.improvement import log_expected_improvement, log_probability_below
 from surrogates.predictor import Beliefs
 
 Array = NDArray[np.float64]

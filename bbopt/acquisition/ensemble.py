@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.acquisition.constrained import LOG_2, SMALLEST_SD, Chance, Rule
-from bbopt.acquisition.logei import log_expected_improvement, log_probability_below
 from surrogates.amortised.posterior import AmortisedGP
+from surrogates.improvement import log_expected_improvement, log_probability_below
 from surrogates.predictor import Predictor
 
 Array = NDArray[np.float64]

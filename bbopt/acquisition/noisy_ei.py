@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bbopt.acquisition.constrained import SMALLEST_SD, Chance
-from bbopt.acquisition.logei import LOG_ROOT_2PI, log_h, log_probability_below
 from surrogates.gp import GaussianProcess
+from surrogates.improvement import LOG_ROOT_2PI, log_h, log_probability_below
 
 Array = NDArray[np.float64]
 SMALLEST = 1e-300
