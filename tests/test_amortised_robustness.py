@@ -117,7 +117,6 @@ NARROW = "one row says nothing of the variance, and both processes are far too s
 MISSED = {
     "1 rows, 1 columns": NARROW,
     "1 rows, 3 columns": NARROW,
-    "3 rows, 1 columns": "rough kernels keep their share; the fitted process has only the smooth one, right here",
     "2 of 20 columns": "0.1 nats more or less, with the weights: relevant columns are not told apart as sharply",
 }
 """Cases at the edge of what is allowed, on either side of it by what is drawn, with why as far as is known."""
