@@ -15,8 +15,9 @@ from torch.distributions import Categorical, Distribution, LowRankMultivariateNo
 
 from bbopt.errors import UsageError, ValueRefused
 from surrogates.amortised import density, lessons, network, shipped, statistics, subject
+from surrogates.amortised.components import OFFSET
 from surrogates.amortised.density import Density
-from surrogates.amortised.hyperprior import OFFSET, Hyperprior
+from surrogates.amortised.hyperprior import Hyperprior
 from surrogates.amortised.lessons import Sizes, draw_lesson, drawn_hyperprior, read, score, standardised
 from surrogates.amortised.network import HyperNetwork, Shape
 from surrogates.amortised.shipped import PATH, load_network

@@ -106,7 +106,7 @@ def propose_components(
 ) -> tuple[tuple[Components, ...], tuple[Diagnosis, ...]]:
     """Weighted hyperparameters of every output and how they were found, for who conditions on a few of them only.
 
-    Arguments and errors are those of `fit_amortised`.
+    Arguments and errors are those of `fit_amortised`; all rows say what the hyperparameters are, however many.
 
     >>> X = np.linspace(0.0, 1.0, 8)[:, None]
     >>> (components,), (diagnosis,) = propose_components(Inputs.continuous(1), X, np.sin(6.0 * X))
@@ -115,6 +115,7 @@ def propose_components(
     """
     noise = None if variances is None else np.asarray(variances, dtype=float)
     rows, targets = np.asarray(X, dtype=float), np.asarray(Z, dtype=float)
+    _check(inputs, rows, targets, noise)
     found, _ = _find(inputs, rows, targets, priors, noise, draws, network)
     made = [each.at_most(len(each.belief.v)) for each in found]
     return tuple(each.components() for each in made), tuple(each.diagnosis for each in made)
@@ -163,8 +164,7 @@ def _find(
     inputs: Inputs, rows: Array, targets: Array, priors: Sequence[Hyperprior] | None, noise: Array | None,
     draws: int | None, network: HyperNetwork | None,
 ) -> tuple[list[_Found], NDArray[np.intp]]:  # fmt: skip
-    """Weighted draws for every output, and the order in which the rows were read."""
-    _check(inputs, rows, targets, noise)
+    """Weighted draws for every output, and the order in which the rows were read. The data are checked."""
     outputs = targets.shape[1]
     believed = [Hyperprior()] * outputs if priors is None else list(priors)
     count = (DRAWS if outputs <= FEW_OUTPUTS else DRAWS // 2) if draws is None else draws

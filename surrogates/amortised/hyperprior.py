@@ -25,13 +25,13 @@ from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 from torch import Tensor
 
 from bbopt.errors import UsageError
+from surrogates.amortised.components import OFFSET
 from surrogates.prior import Prior
 
-__all__ = ["FAR", "OFFSET", "Hyperprior"]
+__all__ = ["FAR", "Hyperprior"]
 
 Array = NDArray[np.float64]
 FAR = 2.5  # how much longer the logarithm of the lengthscale of a column is that hardly matters
-OFFSET = 10.0  # prior variance of an unknown mean, in units of the process's
 EXACT = 10.0**-4.5  # noise of a deterministic function, for the sake of linear algebra
 FARTHEST = 7.0  # from 0, of any coordinate
 TABLE = 2001  # places, of each of the two normal distributions
