@@ -22,7 +22,7 @@ from bbopt.strategies.gp_model import (
     noises_of,
     refit_due,
     region_starts,
-    warp_rows,
+    schedule_memo,
     warped_variances,
 )
 from bbopt.strategies.gp_state import GPState
@@ -91,17 +91,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], with_region: bool
     region = None
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
-    memo: dict[str, Any] = {
-        "components": components,
-        "fitted": at,
-        "seen": n,
-        "hash": state.fingerprint(at),
-        "selected": selected,
-        "names": names,
-        "warps": warp_rows(warps),
-    }
-    if region is not None:
-        memo["region"] = region.hyperparameters()
+    memo = {"components": components} | schedule_memo(state, at, selected, names, warps, region)
     if notes:
         memo["note"] = notes
     return AmortisedModel(posterior, warps, noisy, region, memo)

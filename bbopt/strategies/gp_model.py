@@ -86,17 +86,7 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
     region = None
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
-    memo: dict[str, Any] = {
-        **gp.hyperparameters(),
-        "fitted": at,
-        "seen": n,
-        "hash": state.fingerprint(at),
-        "selected": selected,
-        "names": names,
-        "warps": warp_rows(warps),
-    }
-    if region is not None:
-        memo["region"] = region.hyperparameters()
+    memo = gp.hyperparameters() | schedule_memo(state, at, selected, names, warps, region)
     if gp.jitter.any():
         memo["jitter"] = gp.jitter
     return Model(gp, tuple(warps), noisy, region, memo)
@@ -107,9 +97,19 @@ def warped_variances(warps: Sequence[Warp], values: Array, noise: Array) -> Arra
     return np.asarray(noise * np.column_stack([warp.slope(values[:, j]) for j, warp in enumerate(warps)]) ** 2)
 
 
-def warp_rows(warps: Sequence[Warp]) -> Array:
-    """(m, 6) the numbers of each warp in the order of its fields, for a memo."""
-    return np.array([[w.anchor, w.width, w.centre, w.factor, w.low, w.high] for w in warps])
+def schedule_memo(
+    state: GPState, at: int, selected: int, names: Sequence[str], warps: Sequence[Warp], region: GaussianProcess | None
+) -> dict[str, Any]:
+    """What the refit schedule needs of an ask: rows fitted to and seen, when warps were chosen, which, the region's model."""
+    memo: dict[str, Any] = {
+        "fitted": at,
+        "seen": len(state.X),
+        "hash": state.fingerprint(at),
+        "selected": selected,
+        "names": list(names),
+        "warps": np.array([[w.anchor, w.width, w.centre, w.factor, w.low, w.high] for w in warps]),
+    }
+    return memo if region is None else memo | {"region": region.hyperparameters()}
 
 
 class Fits:
