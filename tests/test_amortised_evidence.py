@@ -134,6 +134,17 @@ def numerical(found: Evidence, kernel: int, v: Array) -> tuple[Array, Array]:
 
 @each_kernel
 @each_belief
+@pytest.mark.parametrize("known", [False, True])
+def test_the_slope_alone_is_that_which_comes_with_curvatures(believed: Hyperprior, kernel: int, known: bool) -> None:
+    found = made(believed, 12, 3, np.linspace(0.01, 0.2, 12) if known else None)
+    v = np.random.default_rng(4).standard_normal(believed.size(3))
+    (likelihood,) = found.at(np.array([kernel]), v[None])
+    wanted = found.slope_and_curvature(kernel, v, likelihood)[0]
+    np.testing.assert_allclose(found.slope(kernel, v, likelihood), wanted, rtol=1e-9, atol=1e-9)
+
+
+@each_kernel
+@each_belief
 def test_derivatives_where_coordinates_are_linear(believed: Hyperprior, kernel: int) -> None:
     found = made(believed, 25, 3)
     v = np.array([-0.3, 0.4, -0.1, 0.2])[: believed.size(3)]
