@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .architectures import mlp, parameter_count, resnet20, small_cnn
+    from .augmentation import crop_and_flip
+    from .cifar import cifar10
     from .digit_images import digits
     from .images import ImageSet
 else:
@@ -27,6 +29,8 @@ else:
 
 _HOME = {
     "ImageSet": "images",
+    "cifar10": "cifar",
+    "crop_and_flip": "augmentation",
     "digits": "digit_images",
     "mlp": "architectures",
     "parameter_count": "architectures",
@@ -34,4 +38,4 @@ _HOME = {
     "small_cnn": "architectures",
 }
 
-__all__ = ["ImageSet", "digits", "mlp", "parameter_count", "resnet20", "small_cnn"]
+__all__ = ["ImageSet", "cifar10", "crop_and_flip", "digits", "mlp", "parameter_count", "resnet20", "small_cnn"]

@@ -11,6 +11,7 @@ generator is neither read nor moved.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
 from typing import Literal
@@ -44,7 +45,7 @@ def mlp(
         raise UsageError(f"mlp: expected the activation tanh or relu, got {activation!r}")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     with torch.device("meta"):
-        for i, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
             stages[f"linear{i}"] = nn.Linear(inputs, outputs)
             if i < len(widths) - 1:
                 stages[f"{activation}{i}"] = _ACTIVATIONS[activation]()

@@ -30,6 +30,11 @@ class ImageSet:
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
 
+    @property
+    def black(self) -> tuple[float, ...]:
+        """What a black pixel is in these inputs, one number per channel."""
+        return tuple(-m / d for m, d in zip(self.mean, self.deviation, strict=True))
+
     def flat(self) -> ImageSet:
         """The same with every image as one row of numbers."""
         return replace(self, train_inputs=self.train_inputs.flatten(1), test_inputs=self.test_inputs.flatten(1))
