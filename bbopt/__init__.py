@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bbopt.device_batch": ("batched",),
     "bbopt.errors": (
         "AlreadyTold", "BboptError", "Exhausted", "ExpressionError", "MissingPackage", "NotAStore", "NotHandled",
         "SpaceError", "StoreError", "StoreFull", "StoreMissing", "StoreTooNew", "StudyExists", "StudyMissing",
@@ -43,6 +44,7 @@ __all__ = sorted([*_HOME, "problems"])
 
 if TYPE_CHECKING:
     import problems as problems
+    from bbopt.device_batch import batched as batched
     from bbopt.errors import AlreadyTold as AlreadyTold
     from bbopt.errors import BboptError as BboptError
     from bbopt.errors import Exhausted as Exhausted
