@@ -1,0 +1,1 @@
+"""Zeroth-order optimization: gradients from function values alone. Nothing is imported here."""

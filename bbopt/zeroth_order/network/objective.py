@@ -1,0 +1,213 @@
+"""What is differentiated: a module, one mini-batch, a loss, and one set of random draws.
+
+A loss gives its mean over the batch, its value per sample, and above all *changes* of the mean by formulas that do not
+subtract two nearly equal numbers. With D the change of the outputs, p the class probabilities at the base and y the
+target, cross-entropy changes per sample by
+
+    log(sum_c p_c exp(D_c)) - D_y = log1p(sum_c p_c expm1(D_c - D_y)),
+
+and a squared error by D (D + 2 (output - target)). Everything is added up in float64, whatever the network computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bbopt.errors import UsageError, ValueRefused
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """A loss that has looked at base outputs once, and then tells what changes of them do.
+
+    values: float64, (B,) per sample, or () where the loss is no mean over samples.
+    changes: (P, B, ...) float64 changes of the outputs to changes of the values: (P, B), or (P,).
+
+    >>> near = SquaredError(torch.tensor([[1.0], [2.0]])).around(torch.tensor([[1.0], [4.0]]))
+    >>> near.loss, near.change(torch.tensor([[[0.0], [-2.0]]], dtype=torch.float64))
+    (2.0, tensor([-2.], dtype=torch.float64))
+    """
+
+    values: Tensor
+    changes: Callable[[Tensor], Tensor]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss at the base."""
+        return float(self.values.mean())
+
+    def change(self, moved: Tensor) -> Tensor:
+        """(P,) float64 changes of the mean loss for (P, B, ...) float64 changes of the outputs."""
+        return self.changes(moved).reshape(len(moved), -1).mean(1)
+
+
+class Loss(Protocol):
+    """A number computed from the outputs of a network for one mini-batch."""
+
+    def mean(self, outputs: Tensor) -> float:
+        """The loss, in float64. outputs: (B, ...)."""
+
+    def each(self, outputs: Tensor) -> Tensor | None:
+        """(B,) float64 whose mean is the loss, entry i a function of row i alone; None where the loss is no such mean."""
+
+    def around(self, base: Tensor) -> Around:
+        """The loss near base outputs (B, ...), which are looked at once."""
+
+    def change(self, outputs: Tensor, base: Tensor) -> Tensor:
+        """(P,) float64: the loss of each of (P, B, ...) outputs less that of the (B, ...) base."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkLoss:
+    """The function of a module's parameters whose gradient is wanted.
+
+    module: its forward takes `inputs` and returns one tensor. inputs: the mini-batch, (B, ...).
+    seed: of the random draws inside the forward (dropout): every evaluation sees the same ones. None: those that the
+    generators are about to give; as they are put back afterwards, a second gradient would see the same draws.
+
+    >>> problem = NetworkLoss(nn.Linear(2, 3), torch.zeros(4, 2), CrossEntropy(torch.tensor([0, 1, 2, 0])))
+    >>> problem.inputs.shape
+    torch.Size([4, 2])
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    loss: Loss
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise UsageError(f"expected a torch.nn.Module, got {type(self.module).__name__}")
+        if not isinstance(self.inputs, Tensor) or self.inputs.ndim == 0:
+            raise UsageError("expected the inputs as a tensor with the batch as its first dimension")
+
+
+@dataclass(frozen=True, eq=False)
+class CrossEntropy:
+    """Mean cross-entropy of logits (B, C, ...) against class indices (B, ...), as torch.nn.functional.cross_entropy.
+
+    >>> loss = CrossEntropy(torch.tensor([1, 0]))
+    >>> logits = torch.zeros(2, 4)
+    >>> round(loss.mean(logits), 4)  # the logarithm of 4
+    1.3863
+    >>> moved = logits[None].clone()
+    >>> moved[0, 0, 1] = 1e-12
+    >>> f"{loss.change(moved.double(), logits).item():.3e}"  # (p - 1) / B times the change
+    '-3.750e-13'
+    """
+
+    targets: Tensor
+
+    def mean(self, outputs: Tensor) -> float:
+        return float(self.each(outputs).mean())
+
+    def each(self, outputs: Tensor) -> Tensor:
+        targets = self._checked(outputs)
+        losses = nn.functional.cross_entropy(outputs.double(), targets, reduction="none")
+        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+    def around(self, base: Tensor) -> Around:
+        targets = self._checked(base).unsqueeze(1)
+        log_p = base.double().log_softmax(1)
+        p = log_p.exp()
+
+        def changes(moved: Tensor) -> Tensor:
+            excess = moved - moved.gather(2, targets.expand(len(moved), *targets.shape))
+            each = torch.log1p((p * torch.expm1(excess)).sum(2))
+            if not bool(torch.isfinite(each).all()):  # steps so long that exp overflows: no cancellation to fear
+                each = torch.logsumexp(log_p + excess, 2)
+            return each.flatten(2).mean(2) if each.ndim > 2 else each
+
+        return Around(self.each(base), changes)
+
+    def change(self, outputs: Tensor, base: Tensor) -> Tensor:
+        return self.around(base).change(outputs.double() - base.double())
+
+    def _checked(self, outputs: Tensor) -> Tensor:
+        wanted = (outputs.shape[0], *outputs.shape[2:]) if outputs.ndim > 1 else None
+        if wanted != tuple(self.targets.shape):
+            raise UsageError(
+                f"cross-entropy expected outputs (batch, classes, ...) for targets of shape {tuple(self.targets.shape)}, "
+                f"got outputs of shape {tuple(outputs.shape)}"
+            )
+        return self.targets.to(outputs.device)
+
+
+@dataclass(frozen=True, eq=False)
+class SquaredError:
+    """Mean over all entries of (output - target)^2, as torch.nn.functional.mse_loss.
+
+    >>> SquaredError(torch.tensor([[1.0], [2.0]])).mean(torch.tensor([[1.0], [4.0]]))
+    2.0
+    """
+
+    targets: Tensor
+
+    def mean(self, outputs: Tensor) -> float:
+        return float(self.each(outputs).mean())
+
+    def each(self, outputs: Tensor) -> Tensor:
+        return (outputs.double() - self._checked(outputs)).square().reshape(len(outputs), -1).mean(1)
+
+    def around(self, base: Tensor) -> Around:
+        slope = 2.0 * (base.double() - self._checked(base))
+        each = self.each(base)
+        return Around(each, lambda moved: (moved * (moved + slope)).reshape(len(moved), len(each), -1).mean(2))
+
+    def change(self, outputs: Tensor, base: Tensor) -> Tensor:
+        return self.around(base).change(outputs.double() - base.double())
+
+    def _checked(self, outputs: Tensor) -> Tensor:
+        if outputs.shape != self.targets.shape or outputs.ndim == 0:
+            raise UsageError(
+                f"squared error expected outputs of the shape of the targets, {tuple(self.targets.shape)}, "
+                f"got {tuple(outputs.shape)}"
+            )
+        return self.targets.to(outputs.device, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class BlackBox:
+    """A loss of which only values are to be had: a simulator, a query-only classifier, a judge.
+
+    function: the outputs (B, ...) of one evaluation to one number, or to (B,) numbers, number i a function of row i
+    alone, of which the mean is the loss. It is called once per evaluation of the loss.
+
+    >>> loss = BlackBox(lambda outputs: outputs.square().sum(1))
+    >>> loss.mean(torch.tensor([[1.0], [3.0]]))
+    5.0
+    """
+
+    function: Callable[[Tensor], Tensor | float]
+
+    def mean(self, outputs: Tensor) -> float:
+        return float(self._values(outputs).mean())
+
+    def each(self, outputs: Tensor) -> Tensor | None:
+        values = self._values(outputs)
+        return values if values.ndim else None
+
+    def around(self, base: Tensor) -> Around:
+        before, start = self._values(base), base.double()
+
+        def changes(moved: Tensor) -> Tensor:
+            return torch.stack([self._values((start + each).to(base.dtype)) - before for each in moved])
+
+        return Around(before, changes)
+
+    def change(self, outputs: Tensor, base: Tensor) -> Tensor:
+        return self.around(base).change(outputs.double() - base.double())
+
+    def _values(self, outputs: Tensor) -> Tensor:
+        values = torch.as_tensor(self.function(outputs), dtype=torch.float64, device=outputs.device).detach()
+        if values.ndim and values.shape != outputs.shape[:1]:
+            raise ValueRefused(
+                f"a black-box loss must give one number, or one per sample; for outputs of shape {tuple(outputs.shape)} "
+                f"it gave values of shape {tuple(values.shape)}"
+            )
+        return values
