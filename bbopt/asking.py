@@ -16,7 +16,7 @@ import numpy as np
 
 from bbopt.book import OPEN, QUEUED, Book
 from bbopt.errors import Exhausted, NotHandled, Waiting
-from bbopt.query import CoordinateRows, Key, Query, Request, rows_to_plain
+from bbopt.query import Key, Query, Request, rows_to_plain
 from bbopt.strategy import Strategy
 from bbopt.task import Task
 
@@ -143,7 +143,7 @@ def honest_rows(
 ) -> Any:
     """The rows of a proposed query as they will be asked."""
     space = task.space
-    if isinstance(query.X, CoordinateRows):
+    if not isinstance(query.X, np.ndarray):
         if space.conditional or task.where:
             raise NotHandled(
                 "lazy query rows need a space without `when=` and a task without `where=`: ask dense rows instead"

@@ -148,10 +148,10 @@ class Book:
             std[:, :m] = record.std[rows, :m]
             std[:, m:] = record.std[rows][:, self._metric]
         cost = np.full(k, np.nan) if record.cost is None else record.cost[rows]
-        status = tuple(
-            "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost"
-            for code in record.status[rows].tolist()
-        )
+        codes = record.status[rows]
+        status = ("ok",) * k if (codes == OK).all() else tuple(
+            "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost" for code in codes.tolist()
+        )  # fmt: skip
         return Values(Y, G, std, cost, status, rows)
 
     def feasible(self, record: Record, row: int) -> bool:
@@ -167,7 +167,9 @@ class Book:
         self.position = event.position
 
     def _add_query(self, plain: dict[str, Any]) -> Record:
-        query = Query(rows_from_plain(plain["X"]), plain["memo"], plain["origin"], len(self.records), self.count)
+        query = Query(
+            rows_from_plain(plain["X"], self.task.space), plain["memo"], plain["origin"], len(self.records), self.count
+        )
         record = Record(query, len(self.task.metrics))
         self.records.append(record)
         self._firsts.append(self.count)

@@ -8,100 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from bbopt.errors import UsageError, ValueRefused
-from bbopt.parameters import Fixed
-from bbopt.space import Space
+from bbopt.lazy_rows import CoordinateRows, DirectionRows, Rows, freeze, rows_from_plain, rows_to_plain
+
+__all__ = [
+    "Answer", "CoordinateRows", "DirectionRows", "Key", "Query", "Ranking", "Request", "Rows", "Values", "freeze", "pool",
+    "rows_from_plain", "rows_to_plain",
+]  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STATUSES = ("ok", "lost", "impossible")
-
-
-def freeze(array: Array) -> Array:
-    """The array, or a copy of it if it can be written to elsewhere, made read-only."""
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
-    return array
-
-
-@dataclass(frozen=True, eq=False)
-class CoordinateRows:
-    """Rows that differ from one base point in at most one column, built when they are read.
-
-    Row j is `base` with column `columns[j]` replaced by `values[j]`, or `base` itself where `columns[j]` is -1. A
-    coordinate-wise gradient over D columns costs some 3 D numbers instead of D squared.
-
-    >>> rows = CoordinateRows(np.zeros(3), np.array([-1, 0, 2]), np.array([0.0, 0.5, 0.5]))
-    >>> rows[1:3].tolist()
-    [[0.5, 0.0, 0.0], [0.0, 0.0, 0.5]]
-    """
-
-    base: Array
-    columns: Array
-    values: Array
-
-    def __post_init__(self) -> None:
-        base, columns = np.asarray(self.base, float), np.asarray(self.columns, np.int64)
-        values = np.asarray(self.values, float)
-        if base.ndim != 1 or columns.ndim != 1 or values.shape != columns.shape:
-            raise UsageError(f"CoordinateRows: expected base (D,), columns (k,), values (k,); got {base.shape}, {columns.shape}, {values.shape}")  # fmt: skip
-        if len(columns) and (columns.min() < -1 or columns.max() >= len(base)):
-            raise UsageError(f"CoordinateRows: expected columns from -1 to {len(base) - 1}, got {columns.min()} to {columns.max()}")  # fmt: skip
-        for name, array in (("base", base), ("columns", columns), ("values", values)):
-            object.__setattr__(self, name, freeze(array))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.columns), len(self.base)
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    def __getitem__(self, index: Any) -> Array:
-        """One row (D,), or several (n, D), by a number, a slice or an array of numbers."""
-        column, value = self.columns[index], self.values[index]
-        if np.ndim(column) == 0:
-            row = np.array(self.base)
-            if column >= 0:
-                row[column] = value
-            return row
-        rows = np.tile(self.base, (len(column), 1))
-        changed = np.flatnonzero(column >= 0)
-        rows[changed, column[changed]] = value[changed]
-        return rows
-
-    def canonical(self, space: Space) -> CoordinateRows:
-        """The same rows with every entry canonical. Only for spaces without conditional parameters."""
-        values = np.array(self.values)
-        for name, parameter in space.parameters.items():
-            part = space.slice(name)
-            mine = (self.columns >= part.start) & (self.columns < part.stop)
-            if not isinstance(parameter, Fixed) and mine.any():
-                values[mine] = parameter.canonical(values[mine])
-        return replace(self, base=space.canonical(self.base)[0], values=values)
-
-    def to_plain(self) -> dict[str, Any]:
-        return {"rows": "coordinate", "base": self.base, "columns": self.columns, "values": self.values}
-
-
-Rows = Array | CoordinateRows
-
-
-def rows_to_plain(rows: Rows) -> dict[str, Any]:
-    """Plain data (arrays and text) from which `rows_from_plain` builds the same rows."""
-    return {"rows": "dense", "X": rows} if isinstance(rows, np.ndarray) else rows.to_plain()
-
-
-def rows_from_plain(plain: Mapping[str, Any]) -> Rows:
-    if plain["rows"] == "dense":
-        return freeze(np.asarray(plain["X"], float))
-    return CoordinateRows(plain["base"], plain["columns"], plain["values"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +42,7 @@ class Query:
     first: int = -1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.X, CoordinateRows):
+        if not isinstance(self.X, CoordinateRows | DirectionRows):
             X = np.asarray(self.X, float)
             if X.ndim != 2 or not len(X):
                 raise UsageError(f"Query: expected rows as an array (k, D) with k >= 1, got shape {X.shape}")
@@ -143,12 +65,21 @@ class Query:
     def fingerprint(self) -> str:
         """A hash of the rows, by which a replayed query is recognised."""
         digest = hashlib.sha256()
-        for key, value in rows_to_plain(self.X).items():
+        for key, value in _leaves(rows_to_plain(self.X)):
             digest.update(f"{key} {np.shape(value)}".encode())
             digest.update(
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else str(value).encode()
             )
         return digest.hexdigest()[:24]
+
+
+def _leaves(plain: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of nested plain data."""
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +138,8 @@ class Values:
     @property
     def ok(self) -> Array:
         """(k,) bool: rows that have numbers."""
+        if self.status.count("ok") == len(self.status):  # most often, and quick for a wide query
+            return np.ones(len(self.status), bool)
         return np.array([status == "ok" for status in self.status], bool)
 
 
