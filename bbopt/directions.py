@@ -93,4 +93,5 @@ def _cosine(size: int, seed: int, index: int) -> Array:
     k = (stride * row + shift) % size
     length = math.sqrt((1.0 if k == 0 else 2.0) / size)
     angle = ((2 * np.arange(size, dtype=np.int64) + 1) * k) % (4 * size)  # exact: cos has this period
-    return _signs(size, rng) * (length * np.cos(math.pi / (2 * size) * angle))
+    row_of_basis: Array = _signs(size, rng) * (length * np.cos(math.pi / (2 * size) * angle))
+    return row_of_basis
