@@ -10,7 +10,7 @@ Rusanov's (1961, J. Comput. Math. Phys. USSR 1),
 
 with second-order differences for the viscosity and Euler's explicit step in time. The scheme is conservative to rounding and
 of first order: on a coarse grid the second term of (2) smears what moves, which is the error that `solver_in_the_loop` learns
-to undo. It is stable while dt (2 max|u| / h + 4 nu / h^2) <= 1, h = 1/n.
+to undo. Smooth fields are stable while dt (2 max|u| / h + 4 nu / h^2) <= 1, h = 1/n.
 """
 
 from __future__ import annotations
@@ -63,11 +63,9 @@ class Burgers:
         square, speed = u * u / 4, u.abs()
         outflow = torch.zeros_like(u)
         for axis in (-2, -1):
-            after = torch.roll(u, -1, axis)
-            rise = after - u
-            flux = (
-                square + torch.roll(square, -1, axis) - torch.maximum(speed, torch.roll(speed, -1, axis)) * rise / 2
-            )  # (2)
+            rise = torch.roll(u, -1, axis) - u
+            fastest = torch.maximum(speed, torch.roll(speed, -1, axis))
+            flux = square + torch.roll(square, -1, axis) - fastest * rise / 2  # (2)
             flux = flux - self.viscosity / h * rise
             outflow = outflow + flux - torch.roll(flux, 1, axis)
         return u - self.dt / h * outflow
