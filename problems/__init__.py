@@ -11,6 +11,9 @@ discrete variables, `NAME@boeb_2024_04` and `NAME@boeb_head` the two states of t
 The synthetic functions are `branin`, `hartmann3`, `hartmann6` and `FAMILY_D` in D dimensions, such as `ackley_10`
 (families in `problems.synthetic.FAMILIES`). `@shiftS` moves the optimum of a synthetic function to a random place in
 the box, `@rotateS` turns the function about its optimum, both by the seed S: `rastrigin_5@shift3+rotate3`.
+The loss of a small network, with its weights as parameters, is `network_mlp_64_32_10`, `network_mlp_tanh_64_32_10`,
+`network_cnn_8_16` or `network_resnet20`, with any sizes in between, and `@seedS` for another start (needs torch; see
+`problems.networks.loss`). These are in no suite: they have a start, `problem.start`, without which they make no sense.
 
 Data sets for classification, made by formula, are found by `data_set(name)`; `data_sets()` lists them.
 
@@ -141,7 +144,7 @@ def get(name: str) -> Problem:
         module, function, arguments = entry
         problem: Problem | None = getattr(importlib.import_module(f".{module}", __name__), function)(*arguments)
     else:
-        problem = _synthetic(name)
+        problem = _network(name) if name.startswith("network_") else _synthetic(name)
     if problem is None or problem.name != name:
         near = difflib.get_close_matches(name, names(), n=4, cutoff=0.5)
         hint = (
@@ -149,7 +152,9 @@ def get(name: str) -> Problem:
             if near
             else f"the suites are {', '.join(_SUITES)}; names(suite) lists one."
         )
-        raise UsageError(f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3")
+        raise UsageError(
+            f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3, networks like network_mlp_64_32_10"
+        )
     return replace(problem, suites=tuple(suite for suite, listed in _SUITES.items() if name in listed))
 
 
@@ -164,6 +169,13 @@ def _synthetic(name: str) -> Problem | None:
         return None
     number = {key: int(match[key]) if match[key] else None for key in ("dimension", "shift", "rotate")}
     return synthetic(match["fixed"] or match["family"], number["dimension"], number["shift"], number["rotate"])
+
+
+def _network(name: str) -> Problem | None:
+    """The loss of the network that the name describes, None where it describes none."""
+    from .networks.loss import network_problem
+
+    return network_problem(name)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,18 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.errors import SpaceError, UsageError
-from bbopt.space import Categorical, Fixed, Float, Int, Parameter
+from bbopt.query import CoordinateRows, DirectionRows, Rows
+from bbopt.space import Categorical, Fixed, Float, Int, Parameter, Space
 from bbopt.task import Task
 
 Array = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 Formula = Callable[[Columns], Mapping[str, Array]]
+
+BUILT = 2**22  # numbers of lazy rows that are built at a time
+
+
+@runtime_checkable
+class CoordinateFormula(Protocol):
+    """A formula with a way of its own for rows that differ from one point in one column each."""
+
+    def __call__(self, columns: Columns) -> Mapping[str, Array]: ...
+
+    def coordinate_rows(self, rows: CoordinateRows, space: Space) -> Mapping[str, Array]:
+        """The metrics of the rows (k,), as the formula gives them for the dense ones."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class Problem:
     `name` is what `bbopt.problems.get` finds it by, `docs` says in plain words what is designed (with the symbols
     of the paper), `source` names the papers, and `suites` the lists that the problem belongs to. The callable is
     the problem itself: it takes a trial's `params` and gives the metrics in the user's sign and names.
+    `start`, where there is one, is the point that a search is meant to begin from.
 
     >>> import bbopt
     >>> problem = bbopt.problems.get("jlh1")
@@ -63,6 +78,7 @@ class Problem:
     source: str
     docs: str
     suites: tuple[str, ...] = ()
+    start: Mapping[str, Any] | None = None
 
     def __call__(self, params: Mapping[str, Any]) -> dict[str, float]:
         """The metrics at one point, as plain numbers.
@@ -85,19 +101,29 @@ class Problem:
                 raise SpaceError(f"{self.name} needs a value for {name!r}; give all of {names}")
         return {name: float(values[0]) for name, values in self._metrics(columns).items()}
 
-    def evaluate(self, X: NDArray[Any]) -> dict[str, Array]:
+    def evaluate(self, X: Rows) -> dict[str, Array]:
         """The metrics of encoded rows: X of shape (k, D) gives one array of shape (k,) per metric.
 
-        Row i equals `problem(problem.task.space.decode(X[i]))`. Raises `UsageError` for another shape.
+        X is an array, or the lazy rows of a wide query. Those are built some at a time; or not at all, where they differ
+        in one column each and the formula has a method for such rows, `coordinate_rows`. Row i equals
+        `problem(problem.task.space.decode(X[i]))`. Raises `UsageError` for another shape.
         """
-        rows = np.asarray(X, dtype=float)
+        rows = X if isinstance(X, CoordinateRows | DirectionRows) else np.asarray(X, dtype=float)
         dimension = self.task.space.dimension
-        if rows.ndim != 2 or rows.shape[1] != dimension:
+        if len(rows.shape) != 2 or rows.shape[1] != dimension:
             raise UsageError(
                 f"{self.name}: evaluate expects encoded rows of shape (k, {dimension}), got {rows.shape}; "
                 f"call the problem itself for one point given as params"
             )
-        return self._metrics(self.task.space.values(rows))
+        if isinstance(rows, np.ndarray):
+            return self._metrics(self.task.space.values(rows))
+        if isinstance(rows, CoordinateRows) and isinstance(self.formula, CoordinateFormula):
+            return self._in_order(self.formula.coordinate_rows(rows, self.task.space))
+        size = max(1, BUILT // dimension)
+        parts = [
+            self._metrics(self.task.space.values(rows[start : start + size])) for start in range(0, len(rows), size)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.task.metrics}
 
     def suite(self, name: str) -> bool:
         """Whether the problem belongs to the suite of this name."""
@@ -105,7 +131,9 @@ class Problem:
 
     def _metrics(self, columns: Columns) -> dict[str, Array]:
         """The formula's metrics, in the order of the task and as float64."""
-        metrics = self.formula(columns)
+        return self._in_order(self.formula(columns))
+
+    def _in_order(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
         return {name: np.asarray(metrics[name], dtype=float) for name in self.task.metrics}
 
 
