@@ -19,6 +19,7 @@ from bbopt.cli_classify import bench_classify
 from bbopt.cli_study import create, export, import_, list_, show
 from bbopt.cli_surrogates import bench_surrogates
 from bbopt.cli_train import train
+from bbopt.cli_train_network import network
 from bbopt.cli_trials import add, amend, ask, best, cancel, enqueue, fail, front, rank, retract, tell
 
 __all__ = ["main"]
@@ -91,6 +92,7 @@ for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueu
     main.add_command(_command)
 for _command in (export, import_, problems, strategies, bench, report, bench_classify, bench_surrogates, train):
     main.add_command(_command)
+train.add_command(network)
 
 if __name__ == "__main__":
     main()

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from surrogates.training.loop import Record
     from surrogates.training.subject import Subject
 
-__all__ = ["train"]
+__all__ = ["duration", "torch_needed", "train"]
 
 
-@click.group("train", short_help="Train a model that comes with bbopt.")
+@click.group("train", short_help="Train a model that comes with bbopt, or a network by finite differences.")
 def train() -> None:
-    """Train a model that comes with bbopt, from data drawn here; nothing is downloaded.
+    """Train a model that comes with bbopt, from data drawn here, or a network by finite differences; nothing is downloaded.
 
     \b
     Examples:
       bbopt train pfn --config smoke --out smoke
       bbopt train amortised --config smoke --out smoke
+      bbopt train network --config smoke --out smoke
 
     JSON: each command says what it prints with --json.
     """
@@ -88,7 +89,7 @@ def pfn(call: Call) -> None:
 
     JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
     """
-    with _torch_needed():
+    with torch_needed():
         from surrogates.pfn.subject import PFNSubject
     _run(PFNSubject, call)
 
@@ -111,13 +112,13 @@ def amortised(call: Call) -> None:
 
     JSON: weights (path of the finished file), steps, seconds and last (the last line of the log, or null).
     """
-    with _torch_needed():
+    with torch_needed():
         from surrogates.amortised.subject import AmortisedSubject
     _run(AmortisedSubject, call)
 
 
 @contextmanager
-def _torch_needed() -> Iterator[None]:
+def torch_needed() -> Iterator[None]:
     """Raises MissingPackage where the packages that training needs are not installed."""
     try:
         yield
@@ -129,7 +130,7 @@ def _torch_needed() -> Iterator[None]:
 
 def _run(kind: type[Subject], call: Call) -> None:
     """Train a kind of subject."""
-    with _torch_needed():
+    with torch_needed():
         from surrogates.training.loop import train as run
         from surrogates.training.recipe import Training, configs_of, configuration
         from surrogates.training.weights import load_tensors
@@ -160,7 +161,7 @@ def _run(kind: type[Subject], call: Call) -> None:
         print_json({"weights": str(weights), "steps": header["steps"], "seconds": header["seconds"],
                     "last": last[0].to_json() if last else None})  # fmt: skip
     else:
-        click.echo(f"{header['steps']} steps in {_time(header['seconds'])}; the weights: {weights}")
+        click.echo(f"{header['steps']} steps in {duration(header['seconds'])}; the weights: {weights}")
 
 
 @contextmanager
@@ -199,13 +200,13 @@ def _text(record: Record) -> str:
 
 def _left(record: Record) -> str:
     """The time that is left if it goes on as it went."""
-    return _time(record.seconds * (1.0 - record.share) / max(record.share, 1e-9))
+    return duration(record.seconds * (1.0 - record.share) / max(record.share, 1e-9))
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds as people say them.
 
-    >>> _time(4.2), _time(125), _time(7300)
+    >>> duration(4.2), duration(125), duration(7300)
     ('4 s', '2 min 5 s', '2 h 1 min')
     """
     whole = round(seconds)
