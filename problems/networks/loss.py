@@ -47,7 +47,7 @@ BYTES = 2**24  # of what one chunk of rows keeps in memory
 _NAME = re.compile(
     r"network_(?:(?P<kind>mlp|mlp_tanh|cnn)_(?P<sizes>[1-9]\d{0,3}(?:_[1-9]\d{0,3})*)|resnet20)(?:@seed(?P<seed>\d{1,9}))?"
 )
-_FIT_STEPS = 400  # of L-BFGS, for the optimum
+_FIT_STEPS = 200  # of L-BFGS, for the optimum
 _SHARPER = 1e4  # how much the outputs are enlarged then
 
 
