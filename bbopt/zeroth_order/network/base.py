@@ -48,15 +48,19 @@ class BasePass:
         outputs: Tensor = self.problem.module(inputs.clone() if self.spoils else inputs)
         return outputs
 
-    def change(self, moved: Tensor) -> Tensor:
-        """(P,) float64 changes of the loss for (P, B, ...) float64 changes of the outputs."""
+    def changes(self, moved: Tensor) -> Tensor:
+        """(P, B) float64 changes of the loss per sample, or (P,), for (P, B, ...) float64 changes of the outputs."""
         if not self.judged:
-            return self.near.change(moved)
+            return self.near.changes(moved)
         parts = []
-        for one in moved.split(1):
+        for j in range(len(moved)):
             self.draws.set(self.middle)
-            parts.append(self.near.change(one))
+            parts.append(self.near.changes(moved[j : j + 1]))
         return torch.cat(parts)
+
+    def change(self, moved: Tensor) -> Tensor:
+        """(P,) float64 changes of the mean loss for (P, B, ...) float64 changes of the outputs."""
+        return self.changes(moved).reshape(len(moved), -1).mean(1)
 
 
 def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
@@ -74,6 +78,8 @@ def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
     outputs: Any = module(fed)
     if not isinstance(outputs, Tensor):
         raise UsageError(f"expected the module to return one tensor, got {type(outputs).__name__}; wrap it to pick one")
+    if outputs.dtype not in (torch.float32, torch.float64):
+        raise UsageError(f"the module computes in {outputs.dtype}, too coarse for differences; module.float() helps")
     outputs = outputs.detach().clone()
     middle = generators.state()
     near = problem.loss.around(outputs)

@@ -23,7 +23,7 @@ class Generators:
     """Sources of random numbers, each as a pair of functions that read and set its state."""
 
     read: tuple[Callable[[], Any], ...]
-    write: tuple[Callable[[Any], None], ...]
+    write: tuple[Callable[[Any], Any], ...]
 
     def state(self) -> State:
         """All states, as they are now."""
@@ -49,7 +49,7 @@ def generators_of(module: nn.Module, inputs: Tensor) -> Generators:
     tensors = [inputs, *module.parameters(), *module.buffers()]
     devices = sorted({each.device.index for each in tensors if each.device.type == "cuda"})
     own = [g for part in module.modules() for g in vars(part).values() if isinstance(g, torch.Generator)]
-    sources: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
+    sources: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
         (torch.get_rng_state, torch.set_rng_state),
         (random.getstate, random.setstate),
         (np.random.get_state, np.random.set_state),

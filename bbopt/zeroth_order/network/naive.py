@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -46,11 +47,11 @@ class moved:  # noqa: N801 used as a context, in the innermost loop
         self.cell.copy_(self.saved)
 
 
-def cells(parameter: Tensor, index: Tensor) -> list[Tensor]:
+def cells(parameter: Tensor, index: Tensor) -> Iterator[Tensor]:
     """0-dimensional views of a parameter's own memory at row-major flat indices, whatever its strides.
 
     >>> weight = torch.zeros(2, 3).t()  # flatten() would be a copy
-    >>> cells(weight, torch.tensor([1]))[0].fill_(5.0)
+    >>> next(cells(weight, torch.tensor([1]))).fill_(5.0)
     tensor(5.)
     >>> weight
     tensor([[0., 5.],
@@ -62,4 +63,5 @@ def cells(parameter: Tensor, index: Tensor) -> list[Tensor]:
     offsets = np.full(len(index), data.storage_offset(), dtype=np.int64)
     for at, stride in zip(where, data.stride(), strict=True):
         offsets += at * stride
-    return [data.as_strided((), (), offset) for offset in offsets.tolist()]
+    for offset in offsets.tolist():
+        yield data.as_strided((), (), offset)

@@ -11,7 +11,7 @@ and a squared error by D (D + 2 (output - target)). Everything is added up in fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class NetworkLoss:
     module: its forward takes `inputs` and returns one tensor. inputs: the mini-batch, (B, ...).
     seed: of the random draws inside the forward (dropout): every evaluation sees the same ones. None: those that the
     generators are about to give; as they are put back afterwards, a second gradient would see the same draws.
+    stages: the forward cut in pieces, functions of one tensor whose composition it is; a piece uses no parameters but
+    those that it registers as a module. None: the parts of an nn.Sequential, or no cut.
 
     >>> problem = NetworkLoss(nn.Linear(2, 3), torch.zeros(4, 2), CrossEntropy(torch.tensor([0, 1, 2, 0])))
     >>> problem.inputs.shape
@@ -79,6 +81,7 @@ class NetworkLoss:
     inputs: Tensor
     loss: Loss
     seed: int | None = None
+    stages: Sequence[Callable[[Tensor], Tensor]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
@@ -177,37 +180,51 @@ class BlackBox:
 
     function: the outputs (B, ...) of one evaluation to one number, or to (B,) numbers, number i a function of row i
     alone, of which the mean is the loss. It is called once per evaluation of the loss.
+    stacked: the function takes the outputs of P evaluations at once, (P, B, ...), and gives (P,) or (P, B) numbers:
+    for functions whose call has a fixed price.
 
     >>> loss = BlackBox(lambda outputs: outputs.square().sum(1))
     >>> loss.mean(torch.tensor([[1.0], [3.0]]))
     5.0
+    >>> BlackBox(lambda outputs: outputs.square().sum(2), stacked=True).each(torch.tensor([[1.0], [3.0]]))
+    tensor([1., 9.], dtype=torch.float64)
     """
 
     function: Callable[[Tensor], Tensor | float]
+    stacked: bool = False
 
     def mean(self, outputs: Tensor) -> float:
-        return float(self._values(outputs).mean())
+        return float(self._values(outputs[None]).mean())
 
     def each(self, outputs: Tensor) -> Tensor | None:
-        values = self._values(outputs)
+        values = self._values(outputs[None])[0]
         return values if values.ndim else None
 
     def around(self, base: Tensor) -> Around:
-        before, start = self._values(base), base.double()
-
-        def changes(moved: Tensor) -> Tensor:
-            return torch.stack([self._values((start + each).to(base.dtype)) - before for each in moved])
-
-        return Around(before, changes)
+        before, start = self._values(base[None])[0], base.double()
+        return Around(before, lambda moved: self._values((start + moved).to(base.dtype)) - before)
 
     def change(self, outputs: Tensor, base: Tensor) -> Tensor:
         return self.around(base).change(outputs.double() - base.double())
 
     def _values(self, outputs: Tensor) -> Tensor:
-        values = torch.as_tensor(self.function(outputs), dtype=torch.float64, device=outputs.device).detach()
-        if values.ndim and values.shape != outputs.shape[:1]:
+        """(P,) or (P, B) float64 for (P, B, ...) outputs."""
+        if self.stacked:
+            values = self._as_tensor(self.function(outputs), outputs)
+        else:
+            values = torch.stack([self._as_tensor(self.function(each), outputs) for each in outputs])
+        if values.shape not in (outputs.shape[:1], outputs.shape[:2]):
+            given, found = (outputs.shape, values.shape) if self.stacked else (outputs.shape[1:], values.shape[1:])
+            wanted = (
+                "one number per evaluation, or per evaluation and sample"
+                if self.stacked
+                else "one number, or one per sample"
+            )
             raise ValueRefused(
-                f"a black-box loss must give one number, or one per sample; for outputs of shape {tuple(outputs.shape)} "
-                f"it gave values of shape {tuple(values.shape)}"
+                f"a black-box loss must give {wanted}; for outputs of shape {tuple(given)} it gave {tuple(found)}"
             )
         return values
+
+    @staticmethod
+    def _as_tensor(values: Tensor | float, outputs: Tensor) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64, device=outputs.device).detach()

@@ -42,7 +42,7 @@ def _places() -> list[tuple[Any, str, Any]]:
         (backends.cudnn, "benchmark", False),
     ]
     if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch 2.9 and later; the old names refuse to be mixed with it
-        sections = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-        sections += (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
+        sections: list[Any] = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+        sections += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
         return found + [(section, "fp32_precision", "ieee") for section in sections]
     return found + [(backends.cuda.matmul, "allow_tf32", False), (backends.cudnn, "allow_tf32", False)]

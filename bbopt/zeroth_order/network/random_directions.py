@@ -1,0 +1,160 @@
+"""The gradient of a module's loss from differences along random directions.
+
+    g = (c / q) sum_i [l(theta + r u_i) - l(theta)] / r u_i,    E[u u^T] = I / c,
+
+unbiased for linear losses: c = 1 for Gaussian and sign vectors, c = d for unit vectors. Relative variance of q directions
+for a linear loss: (d + 1) / q Gaussian, (d - 1) / q signs and sphere, d / q - 1 orthonormal. With `per_tensor` a unit vector
+is drawn for each tensor and c is the size of that tensor; the code published with DeepZero normalises so but leaves c
+out, and its gradient is too small by another factor in every layer. A direction is rebuilt from (seed, number), so
+memory is one direction, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from bbopt.directions import Kind, check_kind, direction, factor
+from bbopt.errors import UsageError, ValueRefused
+from bbopt.zeroth_order.network.admission import admitted
+from bbopt.zeroth_order.network.base import BasePass, base_pass
+from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network.gradient import NetworkGradient, scattered
+from bbopt.zeroth_order.network.objective import NetworkLoss
+from bbopt.zeroth_order.network.precision import full_precision
+from bbopt.zeroth_order.network.steps import Scheme, check_radius, default_radius
+from bbopt.zeroth_order.network.untouched import untouched
+
+Part = tuple[str, slice, int]
+"""A parameter's name, its place in the list of all coordinates, and the number of its tensor."""
+
+
+def random_gradient(
+    problem: NetworkLoss,
+    count: int,
+    *,
+    kind: Kind = "gaussian",
+    per_tensor: bool = False,
+    coordinates: Coordinates | None = None,
+    scheme: Scheme = "forward",
+    radius: float | None = None,
+    seed: int = 0,
+) -> NetworkGradient:
+    """The gradient along `count` random directions: count + 1 queries forward, 2 count central.
+
+    kind: of `bbopt.directions`. per_tensor: a direction for each tensor, on the same query, instead of one for all.
+    radius: length of the step per unit of u; None: by precision, times sqrt(d) for unit vectors, so that one scalar
+    moves about as far as in a coordinate-wise difference. seed: of the directions; the same seed, the same directions.
+    error: the standard deviation, relative to the gradient, that the kind has for a linear loss.
+
+    >>> from torch import nn
+    >>> from bbopt.zeroth_order.network.objective import SquaredError
+    >>> net = nn.Linear(3, 1).double()
+    >>> problem = NetworkLoss(net, torch.eye(3).double(), SquaredError(torch.zeros(3, 1)))
+    >>> estimate = random_gradient(problem, 4, kind="orthonormal", scheme="central")  # as many as there are scalars
+    >>> loss = nn.functional.mse_loss(net(problem.inputs), torch.zeros(3, 1).double())
+    >>> true = torch.autograd.grad(loss, net.weight)[0]
+    >>> bool(torch.allclose(estimate.gradient["weight"], true)), estimate.queries
+    (True, 8)
+    """
+    check_kind(kind, "random_gradient")
+    check_radius(radius)
+    if count < 1:
+        raise UsageError(f"expected a number of directions, 1 or more; got {count}")
+    if scheme not in ("forward", "central"):
+        raise UsageError(f"expected the scheme 'forward' or 'central', got {scheme!r}")
+    chosen = admitted(problem, coordinates)
+    with full_precision(problem.inputs.device), untouched(problem.module, problem.inputs) as snapshot:
+        base = base_pass(problem, snapshot)
+        walk = _Walk(base, chosen, kind, per_tensor, seed)
+        unit = 1.0 if kind in ("gaussian", "rademacher") else float(np.sqrt(walk.typical))
+        length = unit * default_radius(walk.dtype, scheme) if radius is None else radius
+        total = np.zeros(chosen.count)
+        for number in range(count):
+            u = walk.direction(number)
+            quotient = walk.change(u, length) / length
+            if scheme == "central":
+                quotient = (quotient - walk.change(u, -length) / length) / 2.0
+            total += walk.scale * quotient * u
+        parameters = dict(problem.module.named_parameters())
+        gradient = {
+            name: scattered(parameters[name], chosen.indices[name], torch.from_numpy(total[where] / count))
+            for name, where, _ in walk.parts
+        }
+        return NetworkGradient(
+            gradient,
+            base.near.loss,
+            count + 1 if scheme == "forward" else 2 * count,
+            dict.fromkeys(gradient, f"{kind} directions"),
+            extra=int(scheme == "central"),
+            error=None if per_tensor else relative_deviation(kind, chosen.count, count),
+        )
+
+
+def relative_deviation(kind: Kind, size: int, count: int) -> float:
+    """Root of E|g - true|^2 / |true|^2 for a linear loss in `size` dimensions and `count` directions.
+
+    >>> round(relative_deviation("gaussian", 99, 100), 3), relative_deviation("orthonormal", 8, 8)
+    (1.0, 0.0)
+    """
+    if kind == "orthonormal":
+        whole, rest = divmod(count, size)  # of each complete basis nothing is left to chance
+        return float(np.sqrt(max(0.0, rest * (size - rest)))) / count if whole or rest < size else 0.0
+    return float(np.sqrt((size + 1 if kind == "gaussian" else size - 1) / count))
+
+
+class _Walk:
+    """Moves all chosen scalars of a module along a direction and back.
+
+    parts: where each parameter lies in a direction. scale: (d,) the c of each scalar. typical: size of a unit vector.
+    """
+
+    def __init__(self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, seed: int) -> None:
+        self.base, self.kind, self.seed = base, kind, seed
+        self.parameters = dict(base.problem.module.named_parameters())
+        self.chosen = chosen
+        self.parts = tuple(_parts(chosen))
+        self.dtype = torch.promote_types(torch.float32, self.parameters[self.parts[0][0]].dtype)
+        self.blocks = [where for _, where, _ in self.parts] if per_tensor else [slice(0, chosen.count)]
+        self.scale = np.empty(chosen.count)
+        for block in self.blocks:
+            self.scale[block] = factor(kind, block.stop - block.start)
+        self.typical = chosen.count / len(self.blocks)
+        self.saved = {name: self.parameters[name].detach().clone() for name in chosen.indices}
+
+    def direction(self, number: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """(d,) the direction of this number."""
+        if len(self.blocks) == 1:
+            return direction(self.kind, self.chosen.count, self.seed, number)
+        u = np.empty(self.chosen.count)
+        for j, block in enumerate(self.blocks):
+            own = int(np.random.SeedSequence([self.seed, j]).generate_state(1, np.uint64)[0])
+            u[block] = direction(self.kind, block.stop - block.start, own, number)
+        return u
+
+    def change(self, u: np.ndarray[tuple[int], np.dtype[np.float64]], length: float) -> float:
+        """l(theta + length u) - l(theta)."""
+        try:
+            for name, where, _ in self.parts:
+                step = torch.from_numpy(length * u[where])
+                theta, saved = self.parameters[name], self.saved[name]
+                flat = saved.reshape(-1).double()
+                flat[self.chosen.indices[name].to(flat.device)] += step.to(flat.device)
+                theta.data.copy_(flat.reshape(theta.shape))
+            outputs = self.base.forward()
+            found = float(self.base.change((outputs.double() - self.base.outputs.double())[None]))
+        finally:
+            for name, saved in self.saved.items():
+                self.parameters[name].data.copy_(saved)
+        if not np.isfinite(found):
+            raise ValueRefused(f"the loss is not finite at a step of length {abs(length):.1e}; use a smaller radius")
+        return found
+
+
+def _parts(chosen: Coordinates) -> Iterator[Part]:
+    start = 0
+    for number, (name, index) in enumerate(chosen.indices.items()):
+        yield name, slice(start, start + len(index)), number
+        start += len(index)
