@@ -23,6 +23,10 @@ STRATEGIES: dict[str, str] = {
     "gp": "bbopt.strategies.gp:GP",
     "pfn": "bbopt.strategies.pfn:PFN",
     "amortised-gp": "bbopt.strategies.amortised:Amortised",
+    "cge": "bbopt.zeroth_order.cge:CGE",
+    "rge": "bbopt.zeroth_order.rge:RGE",
+    "spsa": "bbopt.zeroth_order.spsa:SPSA",
+    "openes": "bbopt.zeroth_order.openes:OpenES",
 }
 AUTO = "bbopt.strategies.auto:choose"
 

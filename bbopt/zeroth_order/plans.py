@@ -1,0 +1,191 @@
+"""What a query was meant to measure, and what the answer says of it: slopes along coordinates or along directions.
+
+Rows may come back other than they were planned: repaired, replaced where they would have been repeats, lost, impossible.
+So an answer is first brought into the order of the planned rows, with NaN where a row was not evaluated where it was
+planned, and every slope is made of what is left: a pair, one point and the base, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bbopt.query import CoordinateRows, DirectionRows, Query, Values, rows_from_plain, rows_to_plain
+from bbopt.space import Space
+from bbopt.task import Task
+from bbopt.zeroth_order.columns import limits
+from bbopt.zeroth_order.coordinates import Scheme, coordinate_steps, difference_quotients
+from bbopt.zeroth_order.random_directions import from_slopes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DENSE = 2**20  # entries up to which rows are asked as an array
+
+
+@dataclass(frozen=True, eq=False)
+class CoordinatePlan:
+    """Steps along single columns."""
+
+    rows: CoordinateRows
+
+    @property
+    def is_base(self) -> Array:
+        """(k,) bool: rows that are the base itself."""
+        is_base: Array = self.rows.columns < 0
+        return is_base
+
+    def slopes(self, values: Array, at: float) -> Array:
+        """(n,) slopes along the columns of `gradient`, from values (k,) and the value at the base; NaN where unknown."""
+        rows, columns = self.rows, self._columns
+        above, below = np.full((2, len(columns)), np.nan), np.full((2, len(columns)), np.nan)
+        moved = np.flatnonzero(rows.columns >= 0)
+        place = np.searchsorted(columns, rows.columns[moved])
+        upward = rows.values[moved] > rows.base[rows.columns[moved]]
+        for side, mine in ((above, upward), (below, ~upward)):
+            side[:, place[mine]] = rows.values[moved[mine]], values[moved[mine]]
+        return difference_quotients(rows.base[columns], at, (above[0], above[1]), (below[0], below[1]))
+
+    def gradient(self, slopes: Array) -> tuple[Array, Array]:
+        """Columns and entries of the gradient; columns of unknown slope are left out."""
+        known = np.isfinite(slopes)
+        return self._columns[known], slopes[known]
+
+    @property
+    def _columns(self) -> Array:
+        columns = self.rows.columns[self.rows.columns >= 0]
+        ascending = len(columns) < 2 or bool((columns[1:] > columns[:-1]).all())
+        return columns if ascending else np.unique(columns)
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionPlan:
+    """Steps along random directions."""
+
+    rows: DirectionRows
+
+    @property
+    def is_base(self) -> Array:
+        """(k,) bool: rows that are the base itself."""
+        is_base: Array = self.rows.signs == 0
+        return is_base
+
+    def slopes(self, values: Array, at: float) -> Array:
+        """(q,) slopes along the directions, from values (k,) and the value at the base; NaN where unknown."""
+        signs, radius, numbers = self.rows.signs, self.rows.radius, self._numbers
+        above, below = np.full(len(numbers), np.nan), np.full(len(numbers), np.nan)
+        for side, sign in ((above, 1), (below, -1)):
+            mine = np.flatnonzero(signs == sign)
+            side[np.searchsorted(numbers, self.rows.indices[mine])] = values[mine]
+        zero = np.zeros(len(numbers))
+        return difference_quotients(zero, at, (zero + radius, above), (zero - radius, below))
+
+    def gradient(self, slopes: Array) -> tuple[Array, Array]:
+        """Columns and entries of the gradient, from the directions of known slope."""
+        known = np.isfinite(slopes)
+        size = len(self.rows.columns)
+        return self.rows.columns, from_slopes(self.rows.kind, size, self.rows.seed, self._numbers[known], slopes[known])
+
+    @property
+    def _numbers(self) -> Array:
+        return np.unique(self.rows.indices[self.rows.signs != 0])
+
+
+Plan = CoordinatePlan | DirectionPlan
+
+
+def plan_coordinates(
+    task: Task, base: Array, columns: Array, radius: float | Array, scheme: Scheme, base_known: bool
+) -> CoordinatePlan:
+    """Steps from a canonical base along ascending columns, within bounds and `where`; the base too where its value is needed.
+
+    Where `where` forbids one side the other one is taken, where it forbids both the column is left out.
+    """
+    x = base[columns]
+    low, high = limits(task.space, columns)
+    dense = fits(len(columns) + 1, base)
+    sides: Scheme = "central" if task.where and dense else scheme
+    up, down = coordinate_steps(x, radius, sides, low, high)
+    steps = np.concatenate([up, down])
+    place = np.concatenate([columns, columns])
+    rows = CoordinateRows.stepped(base, place[steps != 0.0], steps[steps != 0.0], task.space)
+    keep = rows.values != base[rows.columns]  # a step below the grid of the column is none
+    if task.where and dense:
+        keep &= task.known(rows[:])
+        if scheme == "forward":
+            upward = rows.values > base[rows.columns]
+            keep &= upward | ~np.isin(rows.columns, rows.columns[keep & upward])
+    at, to = rows.columns[keep], steps[steps != 0.0][keep]
+    single = scheme == "forward" or len(at) < 2 * len(columns)
+    if single and not base_known and len(at):
+        at, to = np.append(-1, at), np.append(0.0, to)
+    return CoordinatePlan(CoordinateRows.stepped(base, at, to, task.space))
+
+
+def plan_directions(
+    task: Task, rows: DirectionRows, scheme: Scheme, count: int, base_known: bool, paired: bool = True
+) -> DirectionPlan:
+    """Steps along the directions 0 to count - 1 of empty rows; the base too where its value is needed.
+
+    Where `where` forbids one side the other one is taken, where it forbids both the direction is left out. Without
+    `paired` single sides need no base.
+    """
+    signs = np.repeat([1, -1], count)
+    indices = np.concatenate([np.arange(count), np.arange(count)])
+    keep = np.ones(2 * count, bool)
+    if task.where:
+        both = DirectionRows(rows.base, rows.columns, rows.radius, rows.kind, rows.seed, signs, indices, task.space)
+        keep = task.known(both[:])
+    if scheme == "forward":
+        keep[count:] &= ~keep[:count]
+    signs, indices = signs[keep], indices[keep]
+    single = scheme == "forward" or len(signs) < 2 * count
+    if paired and single and not base_known and len(signs):
+        signs, indices = np.append(0, signs), np.append(0, indices)
+    return DirectionPlan(
+        DirectionRows(rows.base, rows.columns, rows.radius, rows.kind, rows.seed, signs, indices, task.space)
+    )
+
+
+def as_query(plan: Plan, memo: Mapping[str, Any]) -> Query:
+    """The query of a plan: dense rows, with the plan in the memo, or lazy rows, which are the plan."""
+    if fits(len(plan.rows), plan.rows.base):
+        return Query(plan.rows[:], memo={**memo, "plan": rows_to_plain(plan.rows)})
+    return Query(plan.rows, memo=memo)
+
+
+def plan_of(query: Query, space: Space) -> Plan | None:
+    """The plan behind a query; None where there is none."""
+    rows = query.X
+    if isinstance(rows, np.ndarray):
+        if "plan" not in query.memo:
+            return None
+        rows = rows_from_plain(query.memo["plan"], space)
+    return CoordinatePlan(rows) if isinstance(rows, CoordinateRows) else DirectionPlan(rows)  # type: ignore[arg-type]
+
+
+def fits(rows: int, base: Array) -> bool:
+    """Whether so many rows are asked as an array."""
+    return rows * len(base) <= DENSE
+
+
+def where_evaluated(plan: Plan, query: Query) -> Array:
+    """(k,) for each planned row the row of the query in which it was asked, -1 where it was not."""
+    if query.lazy:
+        return np.arange(len(plan.rows))
+    asked = {row.tobytes(): i for i, row in enumerate(np.asarray(query.X))}
+    return np.array([asked.get(row.tobytes(), -1) for row in plan.rows[:]], int)
+
+
+def told_values(plan: Plan, query: Query, answer: Values) -> Array:
+    """(k, 1 + c) the first objective and the constraints of the planned rows; NaN where a row has none."""
+    told = np.full((query.size, 1 + answer.G.shape[1]), np.nan)
+    ok = answer.ok
+    told[answer.rows[ok], 0] = answer.Y[ok, 0]
+    told[answer.rows[ok], 1:] = answer.G[ok]
+    if query.lazy:
+        return told
+    at = where_evaluated(plan, query)
+    return np.where((at >= 0)[:, None], told[at], np.nan)
