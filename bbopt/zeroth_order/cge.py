@@ -7,7 +7,7 @@ A step over 270,000 coordinates is one query that is never written out as rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -48,7 +48,7 @@ class CGE:
     decay: float = 0.0
     delay: float = 0.0
 
-    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "unbounded", "fixed"})
+    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "unbounded"})
     learns: ClassVar[Literal["rows", "queries"]] = "queries"
     instant: ClassVar[bool] = True
 
@@ -69,10 +69,15 @@ class CGE:
 
     def ask(self, task: Task, state: DescentState, request: Request, key: Key) -> Query:
         wait_for_answers(request, "cge")
-        columns = continuous_columns(task.space, request.held)
+        return self.around(task, state, request, key, continuous_columns(task.space, request.held))
+
+    def around(
+        self, task: Task, state: DescentState, request: Request, key: Key, columns: Array, at: Array | None = None
+    ) -> Query:
+        """The query of differences along some columns, ascending, around the iterate or another canonical base `at` (D,)."""
         if not len(columns):
             return exploring(task, request, key)
-        base = self._descent.base(task, state, request, key)
+        base = self._descent.base(task, state if at is None else replace(state, x=at), request, key)
         memo = base_memo(task, state, request, base)
         radius = self.radius or precision_radius(self.precision, self.scheme)
         radii: float | Array = self._descent.radius(state, radius)

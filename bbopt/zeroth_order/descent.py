@@ -3,8 +3,9 @@
 A strategy plans rows around the iterate (`plans.py`), waits until the query is answered, makes a gradient of the slopes
 and moves on by an update rule (`update_rule.py`). All of it is in encoded units, over the continuous columns:
 
-* other columns (whole numbers, steps, ordered choices) stay at the start: the best of the user's own points that were told
-  before the first query, else the centre; a task without a continuous column is searched at random,
+* it starts at the best of the user's own points that were told before the first query, else at random in the middle half of
+  the continuous columns and at the centre of the others (whole numbers, steps, ordered choices), which then stay where
+  they are; a task without a continuous column is searched at random,
 * the iterate is projected: onto the bounds after each update, onto `where` before the next query,
 * outcome constraints enter by the penalty of `penalty.py`; a column or direction whose rows were lost, are impossible or
   were not evaluated where they were planned contributes nothing; if none is left, the iterate goes to the best row of the query,
@@ -33,6 +34,7 @@ from bbopt.zeroth_order.update_rule import update_rule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+START = 0.25  # around the centre, in encoded units: symmetric points may be saddles
 FARTHEST = 1e12  # scales that an unbounded column may go from 0
 KEPT_ROWS, KEPT_ENTRIES = 128, 2**16  # told rows that are kept under noise, to recommend one of them
 RECENT = 3.0  # the average of the iterates gives the t-th of t a weight of (1 + RECENT) / (t + RECENT)
@@ -80,8 +82,9 @@ class Descent:
         return self.rate * fall(steps, self.decay, self.delay)
 
     def init(self, task: Task, key: Key) -> DescentState:
-        x = task.feasible.repair(centre(task.space)[None], key.rng("start"))[0]
-        size = len(continuous_columns(task.space))
+        x, smooth, rng = centre(task.space), continuous_columns(task.space), key.rng("start")
+        x[smooth] += START * (2.0 * rng.random(len(smooth)) - 1.0)
+        x, size = task.feasible.repair(x[None], rng)[0], len(smooth)
         none = np.zeros(0)
         return DescentState(x, update_rule(self.update).start(size), 0, 0, np.zeros(task.c), none, (math.inf, math.inf),
                             none, np.zeros((0, len(x))))  # fmt: skip
@@ -112,6 +115,19 @@ class Descent:
         plan = plan_of(query, task.space)
         if plan is None:
             return self.jump(task, state, query, answer)
+        weights, at, slopes = self.measured(task, state, plan, query, answer)
+        if not np.isfinite(slopes).any():
+            return self.jump(task, replace(state, weights=weights), query, answer)
+        moved = self.move(task, replace(state, weights=weights), plan, *plan.gradient(slopes), held_columns(query))
+        if moved.stalls and not task.noisy and np.isfinite(at).all() and np.array_equal(plan.rows.base, state.x):
+            return replace(moved, known=at)
+        return moved
+
+    def measured(
+        self, task: Task, state: DescentState, plan: Plan, query: Query, answer: Values
+    ) -> tuple[Array, Array, Array]:
+        """What an answer says around the base of its plan: the weights (c,) of the penalty from now on, the values (1 + c,)
+        at the base (NaN where unknown), and the slopes of the penalised objective (NaN where unknown)."""
         values = told_values(plan, query, answer)
         at = np.full(values.shape[1], np.nan)
         at[:] = values[plan.is_base][0] if plan.is_base.any() else query.memo.get("known", at)
@@ -122,13 +138,7 @@ class Descent:
             )
             level = np.where(np.isfinite(at[1:]), at[1:], _mean_level(values[:, 1:]))
             weights = grown(weights, slopes[np.isfinite(slopes).all(axis=1)], level)
-        slopes = plan.slopes(penalised(values, weights), float(penalised(at[None], weights)[0]))
-        if not np.isfinite(slopes).any():
-            return self.jump(task, replace(state, weights=weights), query, answer)
-        moved = self.move(task, replace(state, weights=weights), plan, *plan.gradient(slopes), held_columns(query))
-        if moved.stalls and not task.noisy and np.isfinite(at).all() and np.array_equal(plan.rows.base, state.x):
-            return replace(moved, known=at)
-        return moved
+        return weights, at, plan.slopes(penalised(values, weights), float(penalised(at[None], weights)[0]))
 
     def move(
         self, task: Task, state: DescentState, plan: Plan, columns: Array, gradient: Array, held: list[int]
