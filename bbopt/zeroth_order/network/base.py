@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +12,12 @@ import torch
 from torch import Tensor
 
 from bbopt.errors import UsageError, ValueRefused
+from bbopt.zeroth_order.network.admission import admitted
+from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.draws import Generators, State, generators_of, seed_all
 from bbopt.zeroth_order.network.objective import Around, NetworkLoss
-from bbopt.zeroth_order.network.untouched import Place, Snapshot
+from bbopt.zeroth_order.network.precision import full_precision
+from bbopt.zeroth_order.network.untouched import Place, Snapshot, untouched
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +103,11 @@ def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
         fed._version != version,
         judged,
     )
+
+
+@contextmanager
+def opened(problem: NetworkLoss, coordinates: Coordinates | None) -> Iterator[tuple[BasePass, Coordinates]]:
+    """A context with the base pass of a problem and its checked coordinates; module and generators come back as they were."""
+    chosen = admitted(problem, coordinates)
+    with full_precision(problem.inputs.device), untouched(problem.module, problem.inputs) as snapshot:
+        yield base_pass(problem, snapshot), chosen

@@ -7,40 +7,22 @@ Forward: g_j = [l(theta + h_j e_j) - l(theta)] / h_j, d + 1 queries. Central: [l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.choice import Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network.estimate import NetworkGradient, assign, distance, scattered
+from bbopt.zeroth_order.network.hybrid import hybrid_gradient
 from bbopt.zeroth_order.network.objective import NetworkLoss
-from bbopt.zeroth_order.network.steps import Scheme
+from bbopt.zeroth_order.network.steps import ORDER, Scheme
 from bbopt.zeroth_order.network.sweep import BYTES, Sweep, sweep
 
 __all__ = ["Level", "NetworkGradient", "Scheme", "assign", "network_gradient"]
 
-
-@dataclass(frozen=True, eq=False)
-class NetworkGradient:
-    """An estimate of a gradient, how good it is, and what it cost.
-
-    gradient: per parameter with a coordinate, a tensor like it, zero outside the coordinates. loss: at the parameters.
-    queries: evaluations of the loss that the estimate is made of. extra: those beside it (the check; with central
-    differences the one that gives `loss`). engines: which engine served each parameter. fallbacks: where an engine
-    refused a parameter, its reason. error: estimated norm-wise relative error. cosine: between the estimates that the
-    error comes from.
-    """
-
-    gradient: Mapping[str, Tensor]
-    loss: float
-    queries: int
-    engines: Mapping[str, str]
-    fallbacks: Mapping[str, str] = field(default_factory=dict)
-    extra: int = 0
-    error: float | None = None
-    cosine: float | None = None
+Checked = tuple[float | None, float | None]
 
 
 def network_gradient(
@@ -62,12 +44,14 @@ def network_gradient(
     radius: of the step; None: by precision and scheme. relative: in units of max(|theta_j|, rms of its tensor).
     level: what may be known of the module. "oracle": its loss alone; "staged": its stages, whose inputs are kept;
     "vmap": the module, evaluated on stacked perturbations; "auto": the fastest engine that is valid for each parameter.
+    "hybrid": the module may be backpropagated through and only its loss is a black box: see `hybrid_gradient`.
     bytes: of the activations of perturbations that are evaluated together.
     check: coordinates, drawn by `seed`, at which half the radius is tried as well, for `error` and `cosine`.
 
     Raises UsageError for arguments that do not fit the module, NotApplicable for a level that does not apply,
     ValueRefused for a loss that is not finite.
 
+    >>> from torch import nn
     >>> from bbopt.zeroth_order.network.objective import CrossEntropy
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
     >>> problem = NetworkLoss(net, torch.eye(4).double(), CrossEntropy(torch.tensor([0, 1, 1, 0])))
@@ -77,13 +61,17 @@ def network_gradient(
     """
     if check < 0:
         raise UsageError(f"expected a number of coordinates to check, 0 or more; got {check}")
+    if level == "hybrid":
+        return hybrid_gradient(
+            problem, coordinates=coordinates, scheme=scheme, radius=radius, bytes=bytes, check=check, seed=seed
+        )
     with sweep(
         problem, coordinates=coordinates, scheme=scheme, radius=radius, relative=relative, level=level, bytes=bytes
     ) as differences:
         chosen = differences.coordinates
         found = {name: differences.derivatives(name, index) for name, index in chosen.indices.items()}
         queries = differences.queries
-        error, cosine = _checked(differences, found, check, seed, 2.0 if scheme == "forward" else 4.0 / 3.0)
+        error, cosine = _checked(differences, found, check, seed, scheme)
         made = differences.queries - queries + (scheme == "central")
         parameters = dict(problem.module.named_parameters())
         gradient = {name: scattered(parameters[name], index, found[name]) for name, index in chosen.indices.items()}
@@ -99,54 +87,14 @@ def network_gradient(
         )
 
 
-def assign(gradient: Mapping[str, Tensor] | NetworkGradient, module: nn.Module) -> None:
-    """Sets `.grad` of a module's parameters to an estimate, so that any torch.optim optimizer can step on it.
-
-    Parameters without an entry get no gradient, and optimizers leave them alone.
-
-    >>> layer = nn.Linear(1, 1)
-    >>> assign({"bias": torch.ones(1)}, layer)
-    >>> layer.bias.grad, layer.weight.grad
-    (tensor([1.]), None)
-    """
-    given = gradient.gradient if isinstance(gradient, NetworkGradient) else gradient
-    parameters = dict(module.named_parameters())
-    unknown = sorted(set(given) - set(parameters))
-    if unknown:
-        raise UsageError(f"the module has no parameter {unknown[0]!r}; it has {', '.join(parameters)}")
-    for name, parameter in parameters.items():
-        parameter.grad = None
-        if name in given:
-            parameter.grad = torch.empty_like(parameter).copy_(given[name])
-
-
-def scattered(parameter: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """A tensor like the parameter with values at flat indices and zeros elsewhere."""
-    flat = torch.zeros(parameter.numel(), dtype=parameter.dtype, device=parameter.device)
-    flat[index.to(parameter.device)] = values.to(parameter.device, parameter.dtype)
-    return torch.empty_like(parameter, requires_grad=False).copy_(flat.reshape(parameter.shape))
-
-
-def _checked(
-    differences: Sweep, found: Mapping[str, Tensor], check: int, seed: int, factor: float
-) -> tuple[float | None, float | None]:
-    """Relative error and cosine from a second estimate at half the radius, at some coordinates.
-
-    The error of an estimate of order k in the radius is 1 / (1 - 2^-k) times its distance from that at half the radius;
-    where rounding prevails instead, this is too high by a factor of up to 2 sqrt(5).
-    """
-    chosen = differences.coordinates
+def _checked(differences: Sweep, found: Mapping[str, Tensor], check: int, seed: int, scheme: Scheme) -> Checked:
+    """Relative error and cosine from a second estimate at half the radius, at some coordinates."""
     if check == 0:
         return None, None
-    generator = torch.Generator().manual_seed(seed)
-    some = chosen.select(torch.randperm(chosen.count, generator=generator)[:check])
+    chosen = differences.coordinates
+    some = chosen.select(torch.randperm(chosen.count, generator=torch.Generator().manual_seed(seed))[:check])
     first, second = [], []
     for name, index in some.indices.items():
         first.append(found[name][torch.searchsorted(chosen.indices[name], index)])
         second.append(differences.derivatives(name, index, shrink=0.5))
-    a, b = torch.cat(first), torch.cat(second)
-    length = float(a.norm())
-    if length == 0.0 or float(b.norm()) == 0.0:
-        same = length == float(b.norm())
-        return (0.0, 1.0) if same else (float("inf"), 0.0)
-    return factor * float((a - b).norm()) / length, float(a @ b) / (length * float(b.norm()))
+    return distance(torch.cat(first), torch.cat(second), ORDER[scheme])

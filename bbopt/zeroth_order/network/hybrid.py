@@ -12,90 +12,139 @@ interface, each sample with its own, estimate dl/do by c u (l(o + r u) - l(o)) /
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from bbopt.directions import Kind, check_kind, factor
+from bbopt.directions import Kind, check_kind, direction, factor
 from bbopt.errors import UsageError, ValueRefused
-from bbopt.zeroth_order.network.base import BasePass
+from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.engine import NotApplicable
-from bbopt.zeroth_order.network.steps import Scheme, default_radius
+from bbopt.zeroth_order.network.estimate import NetworkGradient, distance, scattered
+from bbopt.zeroth_order.network.objective import NetworkLoss
+from bbopt.zeroth_order.network.steps import ORDER, Scheme, check_radius, check_scheme, default_radius
 
-ROW_COPIES = 4
+BYTES = 2**21
+LIVE = 4
 """Tensors of the size of all moved outputs of a chunk that live at the same time."""
 
 
-@dataclass(frozen=True, eq=False)
-class Interface:
-    """Differences of a loss at the outputs of a network.
+def hybrid_gradient(
+    problem: NetworkLoss,
+    *,
+    coordinates: Coordinates | None = None,
+    scheme: Scheme = "forward",
+    radius: float | None = None,
+    directions: int | None = None,
+    kind: Kind = "gaussian",
+    bytes: int = BYTES,
+    check: int = 0,
+    seed: int = 0,
+) -> NetworkGradient:
+    """The gradient by differences of the loss at the module's outputs, and backpropagation through the module.
 
-    slope: (B, ...) float64, dl/do. queries: evaluations of the loss, the one at the base among them where it was used.
+    coordinates, scheme, bytes: as in `network_gradient`. radius: of a step of the outputs; None: by precision and scheme.
+    directions: random ones at the interface, of this kind and seed, instead of all entries.
+    check: entries of the interface, drawn by `seed`, at which half the radius is tried as well.
+
+    Raises NotApplicable where the module cannot be differentiated.
+
+    >>> from torch import nn
+    >>> from bbopt.zeroth_order.network.objective import BlackBox
+    >>> net = nn.Linear(100, 2)
+    >>> judge = BlackBox(lambda outputs: outputs.square().sum(1))
+    >>> estimate = hybrid_gradient(NetworkLoss(net, torch.ones(8, 100), judge), scheme="central")
+    >>> estimate.queries, tuple(estimate.gradient["weight"].shape)  # the two outputs, not the 202 scalars of the network
+    (4, (2, 100))
+    """
+    check_scheme(scheme)
+    check_radius(radius)
+    if directions is not None and directions < 1:
+        raise UsageError(f"expected a number of directions, 1 or more, or None for all entries; got {directions}")
+    with opened(problem, coordinates) as (base, chosen):
+        side = _Interface(base, scheme, radius, bytes)
+        error = cosine = None
+        if directions is None:
+            slope, queries = side.slope(side.all), side.price(side.size)
+        else:
+            slope, queries = side.slope_along(directions, kind, seed), side.price(directions)
+        checked = min(check, side.size) if directions is None else 0
+        if checked:
+            some = torch.randperm(side.size, generator=torch.Generator().manual_seed(seed))[:checked].to(slope.device)
+            error, cosine = distance(slope[:, some].flatten(), side.slope(some, 0.5).flatten(), ORDER[scheme])
+        gradient = _pulled_back(base, slope, chosen)
+        extra = checked if scheme == "forward" else 2 * checked + 1
+        engines = dict.fromkeys(gradient, "hybrid")
+        return NetworkGradient(gradient, base.near.loss, queries, engines, {}, extra, error, cosine)
+
+
+class _Interface:
+    """Differences of the loss at the outputs of a module.
+
+    samples: 1 where the loss is no mean over samples, so that nothing can be moved together. size: entries of a sample.
     """
 
-    slope: Tensor
-    queries: int
+    def __init__(self, base: BasePass, scheme: Scheme, radius: float | None, bytes: int) -> None:
+        outputs = base.outputs
+        self.base, self.scheme = base, scheme
+        self.samples = len(outputs) if base.near.values.ndim else 1
+        self.size = outputs.numel() // self.samples
+        self.start = outputs.reshape(self.samples, self.size).double()
+        self.all = torch.arange(self.size, device=outputs.device)
+        self.radius = default_radius(outputs.dtype, scheme) if radius is None else radius
+        self.chunk = max(1, bytes // (8 * LIVE * outputs.numel()))
+
+    def price(self, moves: int) -> int:
+        """Evaluations of the loss for so many moves."""
+        return moves + 1 if self.scheme == "forward" else 2 * moves
+
+    def slope(self, entries: Tensor, shrink: float = 1.0) -> Tensor:
+        """(samples, n) float64: the derivative of the mean loss by some entries of each sample."""
+        parts = []
+        for j in range(0, len(entries), self.chunk):
+            some = entries[j : j + self.chunk]
+            rows = torch.arange(len(some), device=some.device)
+            rise, run = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+            for sign in self._signs():
+                before = self.start[:, some]
+                after = (before + sign * shrink * self.radius).to(self.base.outputs.dtype).double()
+                moved = self.start.new_zeros(len(some), self.samples, self.size)
+                moved[rows, :, some] = (after - before).T
+                rise, run = rise + sign * self._changes(moved).T, run + sign * (after - before)
+            parts.append(rise / run / self.samples)
+        return _finite(torch.cat(parts, 1))
+
+    def slope_along(self, count: int, kind: Kind, seed: int) -> Tensor:
+        """(samples, size) float64: an estimate along random directions, one of its own for every sample."""
+        check_kind(kind, "hybrid_gradient")
+        slope = torch.zeros_like(self.start)
+        for j in range(0, count, self.chunk):
+            many = range(j, min(count, j + self.chunk))
+            u = torch.stack([self._direction(kind, seed, number) for number in many])
+            rise = sum(sign * self._changes(sign * self.radius * u) for sign in self._signs()) + u.new_zeros(())
+            slope += ((rise / (len(self._signs()) * self.radius))[:, :, None] * u).sum(0)
+        return _finite(slope * (factor(kind, self.size) / (count * self.samples)))
+
+    def _signs(self) -> tuple[float, ...]:
+        return (1.0,) if self.scheme == "forward" else (1.0, -1.0)
+
+    def _changes(self, moved: Tensor) -> Tensor:
+        """(P, samples) changes of the values for (P, samples, size) changes of the outputs."""
+        changes = self.base.changes(moved.reshape(len(moved), *self.base.outputs.shape))
+        return changes.reshape(len(moved), self.samples)
+
+    def _direction(self, kind: Kind, seed: int, number: int) -> Tensor:
+        """(samples, size): direction `number` of each sample's own sequence."""
+        rows = [direction(kind, self.size, _mixed(seed, sample), number) for sample in range(self.samples)]
+        return torch.from_numpy(np.stack(rows)).to(self.start.device)
 
 
-def interface_slope(base: BasePass, scheme: Scheme, radius: float | None, bytes: int) -> Interface:
-    """dl/do by differences along the entries of the outputs."""
-    outputs = base.outputs
-    samples = len(outputs) if base.near.values.ndim else 1
-    size = outputs.numel() // samples
-    flat = outputs.reshape(samples, size)
-    h = default_radius(outputs.dtype, scheme) if radius is None else radius
-    signs = (1.0,) if scheme == "forward" else (1.0, -1.0)
-    slope = torch.empty(samples, size, dtype=torch.float64, device=outputs.device)
-    chunk = max(1, bytes // (8 * ROW_COPIES * outputs.numel()))
-    for entries in torch.arange(size, device=outputs.device).split(chunk):
-        rows = torch.arange(len(entries), device=outputs.device)
-        rise, run = 0.0, 0.0
-        for sign in signs:
-            start = flat[:, entries].double()
-            step = (start + sign * h).to(outputs.dtype).double() - start  # (samples, entries), as the precision has it
-            moved = torch.zeros(len(entries), samples, size, dtype=torch.float64, device=outputs.device)
-            moved[rows, :, entries] = step.T
-            changes = base.changes(moved.reshape(len(entries), *outputs.shape)).reshape(len(entries), samples)
-            rise, run = rise + sign * changes.T, run + sign * step
-        slope[:, entries] = rise / run / samples
-    _check(slope)
-    queries = size + 1 if scheme == "forward" else 2 * size
-    return Interface(slope.reshape(outputs.shape), queries)
+def _mixed(seed: int, sample: int) -> int:
+    return int(np.random.SeedSequence([seed, sample]).generate_state(1, np.uint64)[0])
 
 
-def interface_slope_along(
-    base: BasePass, count: int, kind: Kind, scheme: Scheme, radius: float | None, seed: int, bytes: int
-) -> Interface:
-    """dl/do estimated along `count` random directions; samples have directions of their own where the loss is their mean."""
-    check_kind(kind, "hybrid")
-    if kind == "orthonormal":
-        raise UsageError(
-            "orthonormal directions at the interface, up to all of them, are level='hybrid' without directions"
-        )
-    outputs = base.outputs
-    samples = len(outputs) if base.near.values.ndim else 1
-    size = outputs.numel() // samples
-    h = default_radius(outputs.dtype, scheme) if radius is None else radius
-    c = factor(kind, size)
-    signs = (1.0,) if scheme == "forward" else (1.0, -1.0)
-    slope = torch.zeros(samples, size, dtype=torch.float64, device=outputs.device)
-    chunk = max(1, bytes // (8 * ROW_COPIES * outputs.numel()))
-    for start in range(0, count, chunk):
-        many = range(start, min(count, start + chunk))
-        u = torch.stack([torch.from_numpy(_directions(kind, samples, size, seed, j)) for j in many]).to(outputs.device)
-        rise = 0.0
-        for sign in signs:
-            changes = base.changes((sign * h * u).reshape(len(many), *outputs.shape)).reshape(len(many), samples)
-            rise = rise + sign * changes
-        slope += c / count / (len(signs) * h) / samples * (rise[:, :, None] * u).sum(0)
-    _check(slope)
-    return Interface(slope.reshape(outputs.shape), count + 1 if scheme == "forward" else 2 * count)
-
-
-def pulled_back(base: BasePass, slope: Tensor, chosen: Coordinates) -> dict[str, Tensor]:
+def _pulled_back(base: BasePass, slope: Tensor, chosen: Coordinates) -> dict[str, Tensor]:
     """(do/dtheta)^T slope by backpropagation through the module, at the base draws; 0 outside the coordinates.
 
     Raises NotApplicable where the outputs do not come from the parameters by operations that torch can differentiate.
@@ -113,23 +162,13 @@ def pulled_back(base: BasePass, slope: Tensor, chosen: Coordinates) -> dict[str,
         )
     gradient = {}
     for (name, parameter), whole in zip(parameters.items(), found, strict=True):
-        index = chosen.indices[name].to(parameter.device)
-        values = torch.zeros(len(index), dtype=parameter.dtype) if whole is None else whole.reshape(-1)[index]
-        gradient[name] = values.double().cpu()
+        index = chosen.indices[name]
+        flat = parameter.new_zeros(parameter.numel()) if whole is None else whole.reshape(-1)
+        gradient[name] = scattered(parameter, index, flat[index.to(flat.device)])
     return gradient
 
 
-def _directions(
-    kind: Kind, samples: int, size: int, seed: int, index: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """(samples, size) independent directions, the rows of one query."""
-    rng = np.random.default_rng([seed, index])
-    if kind == "rademacher":
-        return 2.0 * rng.integers(0, 2, (samples, size)) - 1.0
-    u = rng.standard_normal((samples, size))
-    return u / np.linalg.norm(u, axis=1, keepdims=True) if kind == "sphere" else u
-
-
-def _check(slope: Tensor) -> None:
+def _finite(slope: Tensor) -> Tensor:
     if not bool(torch.isfinite(slope).all()):
         raise ValueRefused("the loss is not finite at moved outputs of the module; use a smaller radius")
+    return slope

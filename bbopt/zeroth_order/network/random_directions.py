@@ -12,23 +12,20 @@ memory is one direction, however many there are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from bbopt.directions import Kind, check_kind, direction, factor
 from bbopt.errors import UsageError, ValueRefused
-from bbopt.zeroth_order.network.admission import admitted
-from bbopt.zeroth_order.network.base import BasePass, base_pass
+from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
-from bbopt.zeroth_order.network.gradient import NetworkGradient, scattered
+from bbopt.zeroth_order.network.estimate import NetworkGradient, scattered
 from bbopt.zeroth_order.network.objective import NetworkLoss
-from bbopt.zeroth_order.network.precision import full_precision
-from bbopt.zeroth_order.network.steps import Scheme, check_radius, default_radius
-from bbopt.zeroth_order.network.untouched import untouched
+from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius
 
-Part = tuple[str, slice, int]
-"""A parameter's name, its place in the list of all coordinates, and the number of its tensor."""
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def random_gradient(
@@ -63,11 +60,8 @@ def random_gradient(
     check_radius(radius)
     if count < 1:
         raise UsageError(f"expected a number of directions, 1 or more; got {count}")
-    if scheme not in ("forward", "central"):
-        raise UsageError(f"expected the scheme 'forward' or 'central', got {scheme!r}")
-    chosen = admitted(problem, coordinates)
-    with full_precision(problem.inputs.device), untouched(problem.module, problem.inputs) as snapshot:
-        base = base_pass(problem, snapshot)
+    check_scheme(scheme)
+    with opened(problem, coordinates) as (base, chosen):
         walk = _Walk(base, chosen, kind, per_tensor, seed)
         unit = 1.0 if kind in ("gaussian", "rademacher") else float(np.sqrt(walk.typical))
         length = unit * default_radius(walk.dtype, scheme) if radius is None else radius
@@ -81,7 +75,7 @@ def random_gradient(
         parameters = dict(problem.module.named_parameters())
         gradient = {
             name: scattered(parameters[name], chosen.indices[name], torch.from_numpy(total[where] / count))
-            for name, where, _ in walk.parts
+            for name, where in walk.parts
         }
         return NetworkGradient(
             gradient,
@@ -100,8 +94,8 @@ def relative_deviation(kind: Kind, size: int, count: int) -> float:
     (1.0, 0.0)
     """
     if kind == "orthonormal":
-        whole, rest = divmod(count, size)  # of each complete basis nothing is left to chance
-        return float(np.sqrt(max(0.0, rest * (size - rest)))) / count if whole or rest < size else 0.0
+        rest = count % size  # complete bases leave nothing to chance
+        return float(np.sqrt(rest * (size - rest))) / count
     return float(np.sqrt((size + 1 if kind == "gaussian" else size - 1) / count))
 
 
@@ -116,15 +110,15 @@ class _Walk:
         self.parameters = dict(base.problem.module.named_parameters())
         self.chosen = chosen
         self.parts = tuple(_parts(chosen))
-        self.dtype = torch.promote_types(torch.float32, self.parameters[self.parts[0][0]].dtype)
-        self.blocks = [where for _, where, _ in self.parts] if per_tensor else [slice(0, chosen.count)]
+        self.dtype = base.outputs.dtype
+        self.blocks = [where for _, where in self.parts] if per_tensor else [slice(0, chosen.count)]
         self.scale = np.empty(chosen.count)
         for block in self.blocks:
             self.scale[block] = factor(kind, block.stop - block.start)
         self.typical = chosen.count / len(self.blocks)
         self.saved = {name: self.parameters[name].detach().clone() for name in chosen.indices}
 
-    def direction(self, number: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def direction(self, number: int) -> Array:
         """(d,) the direction of this number."""
         if len(self.blocks) == 1:
             return direction(self.kind, self.chosen.count, self.seed, number)
@@ -134,13 +128,13 @@ class _Walk:
             u[block] = direction(self.kind, block.stop - block.start, own, number)
         return u
 
-    def change(self, u: np.ndarray[tuple[int], np.dtype[np.float64]], length: float) -> float:
+    def change(self, u: Array, length: float) -> float:
         """l(theta + length u) - l(theta)."""
         try:
-            for name, where, _ in self.parts:
+            for name, where in self.parts:
                 step = torch.from_numpy(length * u[where])
                 theta, saved = self.parameters[name], self.saved[name]
-                flat = saved.reshape(-1).double()
+                flat = saved.reshape(-1).to(torch.float64, copy=True)
                 flat[self.chosen.indices[name].to(flat.device)] += step.to(flat.device)
                 theta.data.copy_(flat.reshape(theta.shape))
             outputs = self.base.forward()
@@ -153,8 +147,8 @@ class _Walk:
         return found
 
 
-def _parts(chosen: Coordinates) -> Iterator[Part]:
+def _parts(chosen: Coordinates) -> Iterator[tuple[str, slice]]:
     start = 0
-    for number, (name, index) in enumerate(chosen.indices.items()):
-        yield name, slice(start, start + len(index)), number
+    for name, index in chosen.indices.items():
+        yield name, slice(start, start + len(index))
         start += len(index)

@@ -6,7 +6,7 @@ for central differences, with eps_f the rounding of the loss. `default_radius` h
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from bbopt.errors import UsageError
 
 Scheme = Literal["forward", "central"]
 
+ORDER = {"forward": 1, "central": 2}
+"""Of the error in the radius."""
 RADIUS = {
     ("forward", torch.float64): 1e-7,
     ("central", torch.float64): 1e-5,
@@ -57,3 +59,9 @@ def check_radius(radius: float | None) -> None:
     """Raise UsageError for a radius that is no positive number."""
     if radius is not None and not 0.0 < radius < float("inf"):
         raise UsageError(f"expected a positive radius, or None for the default of the precision; got {radius}")
+
+
+def check_scheme(scheme: str) -> None:
+    """Raise UsageError for a scheme that there is not."""
+    if scheme not in get_args(Scheme):
+        raise UsageError(f"expected the scheme 'forward' or 'central', got {scheme!r}")

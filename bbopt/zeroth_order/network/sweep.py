@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 
 from bbopt.errors import UsageError, ValueRefused
-from bbopt.zeroth_order.network.admission import admitted
-from bbopt.zeroth_order.network.base import BasePass, base_pass
+from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.choice import Engines, Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.objective import NetworkLoss
-from bbopt.zeroth_order.network.precision import full_precision
-from bbopt.zeroth_order.network.steps import Scheme, check_radius, default_radius, representable_steps
-from bbopt.zeroth_order.network.untouched import untouched
+from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius, representable_steps
 
 BYTES = 2**21
 """Of the activations of one chunk of folded perturbations: about a level-two cache."""
@@ -106,13 +103,10 @@ def sweep(
     >>> round(found, 6), differences.queries
     (6.0, 2)
     """
-    if scheme not in ("forward", "central"):
-        raise UsageError(f"expected the scheme 'forward' or 'central', got {scheme!r}")
+    check_scheme(scheme)
     check_radius(radius)
     if not bytes > 0:
         raise UsageError(f"expected a positive number of bytes for a chunk, got {bytes}")
-    chosen = admitted(problem, coordinates)
-    with full_precision(problem.inputs.device), untouched(problem.module, problem.inputs) as snapshot:
-        base = base_pass(problem, snapshot)
+    with opened(problem, coordinates) as (base, chosen):
         engines = Engines(base, level, bytes, tuple(chosen.indices))
         yield Sweep(base, engines, chosen, scheme, radius, relative)
