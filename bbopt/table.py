@@ -27,6 +27,7 @@ STRATEGIES: dict[str, str] = {
     "rge": "bbopt.zeroth_order.rge:RGE",
     "spsa": "bbopt.zeroth_order.spsa:SPSA",
     "openes": "bbopt.zeroth_order.openes:OpenES",
+    "deepzero": "bbopt.zeroth_order.deepzero:DeepZero",
 }
 AUTO = "bbopt.strategies.auto:choose"
 
