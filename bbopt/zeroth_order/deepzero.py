@@ -48,7 +48,7 @@ from bbopt.zeroth_order.sparsity import (
 Array = np.ndarray[Any, np.dtype[Any]]
 Scores = Literal["grasp", "magnitude", "uniform"]
 SCORES: tuple[Scores, ...] = ("grasp", "magnitude", "uniform")
-EPSILON = {"float64": 1e-3, "float32": 0.05, "float16": 0.5}  # length of the step between the two estimates
+EPSILON = {"float64": 1e-3, "float32": 0.1, "float16": 0.5}  # length of the step between the two estimates
 LAYERS = "layers"  # the key of both in a memo
 GRADIENT, HESSIAN = "gradient", "hessian"
 
@@ -72,7 +72,7 @@ class DeepZero:
     small: parameters of up to so many columns are always active; scores: what the shares of the layers come from: "grasp"
     (two queries along all coordinates), "magnitude" (of the start) or "uniform" (the same everywhere), which are free;
     rule: for grasp, "signed" or "absolute"; epsilon: length of the step between its two estimates in encoded units, None
-    for 1e-3 at the precision float64, 0.05 at float32, 0.5 at float16. The other options are those of `CGE`.
+    for 1e-3 at the precision float64, 0.1 at float32, 0.5 at float16. The other options are those of `CGE`.
 
     >>> DeepZero(keep=0.05, interval=20, update="sgd(momentum=0.9)").keep
     0.05
@@ -162,7 +162,8 @@ class DeepZero:
 
         if plan is None:
             return stepped()
-        weights, at, slopes = descent.measured(task, state.descent, plan, query, answer)
+        growing = not len(state.gradient)  # both estimates are of the same function
+        weights, at, slopes = descent.measured(task, state.descent, plan, query, answer, growing)
         if not np.isfinite(slopes).any():
             return replace(stepped(), ratios=uniform) if len(state.gradient) else stepped()
         smooth = continuous_columns(task.space)

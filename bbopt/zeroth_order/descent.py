@@ -35,6 +35,7 @@ from bbopt.zeroth_order.update_rule import update_rule
 Array = np.ndarray[Any, np.dtype[Any]]
 
 START = 0.25  # around the centre, in encoded units: symmetric points may be saddles
+UNBOUNDED = 10.0 / 3.0  # scales of an unbounded column that count as its range, where the rate is a length
 FARTHEST = 1e12  # scales that an unbounded column may go from 0
 KEPT_ROWS, KEPT_ENTRIES = 128, 2**16  # told rows that are kept under noise, to recommend one of them
 RECENT = 3.0  # the average of the iterates gives the t-th of t a weight of (1 + RECENT) / (t + RECENT)
@@ -124,15 +125,16 @@ class Descent:
         return moved
 
     def measured(
-        self, task: Task, state: DescentState, plan: Plan, query: Query, answer: Values
+        self, task: Task, state: DescentState, plan: Plan, query: Query, answer: Values, growing: bool = True
     ) -> tuple[Array, Array, Array]:
         """What an answer says around the base of its plan: the weights (c,) of the penalty from now on, the values (1 + c,)
-        at the base (NaN where unknown), and the slopes of the penalised objective (NaN where unknown)."""
+        at the base (NaN where unknown), and the slopes of the objective with that penalty (NaN where unknown). Without
+        `growing`, the weights stay those of the state."""
         values = told_values(plan, query, answer)
         at = np.full(values.shape[1], np.nan)
         at[:] = values[plan.is_base][0] if plan.is_base.any() else query.memo.get("known", at)
         weights = state.weights
-        if task.c:
+        if task.c and growing:
             slopes = np.stack(
                 [plan.slopes(v, float(a)) for v, a in zip(bounded(values.T), bounded(at), strict=True)], 1
             )
@@ -149,9 +151,12 @@ class Descent:
         x[held] = state.x[held]
         full = np.zeros(len(smooth))
         full[np.searchsorted(smooth, columns)] = bounded(gradient)
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            z, update = update_rule(self.update).step(x[smooth], full, state.update, self.rate_after(state.steps))
         low, high = limits(task.space, smooth)
+        rule = update_rule(self.update)
+        width = np.where(np.isinf(low), UNBOUNDED, 1.0) if rule.lengths else 1.0
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            z, update = rule.step(x[smooth] / width, full * width, state.update, self.rate_after(state.steps))
+            z = z * width
         z = np.clip(np.where(np.isfinite(z), z, x[smooth]), np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST))
         x[smooth] = z
         x[held] = state.x[held]
