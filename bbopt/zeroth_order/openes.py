@@ -55,8 +55,8 @@ class OpenES:
     radius: float = 0.1
     shrink: float = 0.25
     fitness: Literal["ranks", "values"] = "ranks"
-    update: str = "adam"
-    rate: float = 0.1
+    update: str = "adam(beta1=0.5, beta2=0.9)"
+    rate: float = 0.2
     decay: float = 0.5
     delay: float = 0.0
 

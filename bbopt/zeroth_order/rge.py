@@ -46,12 +46,12 @@ class RGE:
     radius: float | None = None
     shrink: float = 0.0
     precision: Precision = "float64"
-    update: str = "adam"
-    rate: float = 0.1
+    update: str = "adam(beta1=0.5, beta2=0.9)"
+    rate: float = 0.2
     decay: float = 0.5
     delay: float = 0.0
 
-    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "unbounded", "fixed"})
+    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "unbounded"})
     learns: ClassVar[Literal["rows", "queries"]] = "queries"
     instant: ClassVar[bool] = True
 

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Precision = Literal["float64", "float32", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LARGEST = 0.25  # of the range of a bounded column
-NOISY = 0.1  # where noise is declared whose size is unknown
+NOISY = 0.1  # where noise is declared: if its size is unknown, or asks for more
 
 
 def forward_radius(error: float, second: float = 1.0) -> float:
@@ -67,7 +67,7 @@ def noise_radius(noise: str | float, scheme: Scheme) -> float:
     """
     if isinstance(noise, str):
         return NOISY
-    return min(LARGEST, forward_radius(noise) if scheme == "forward" else central_radius(noise))
+    return min(NOISY, forward_radius(noise) if scheme == "forward" else central_radius(noise))
 
 
 def relative_radius(x: Array, radius: float, groups: Sequence[slice]) -> Array:

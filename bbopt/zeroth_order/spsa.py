@@ -40,8 +40,8 @@ class SPSA:
     directions: int = 1
     radius: float | None = None
     shrink: float = 0.101
-    update: str = "adam"
-    rate: float = 0.1
+    update: str = "adam(beta1=0.5, beta2=0.9)"
+    rate: float = 0.2
     decay: float = 0.602
     delay: float = 0.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class TorchOptimizer:
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+
+    lengths: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         kind = getattr(torch.optim, self.name, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -21,7 +21,9 @@ TORCH = "torch.optim."
 
 
 class Update(Protocol):
-    """How a gradient becomes a step; the state is frozen data."""
+    """How a gradient becomes a step; the state is frozen data. `lengths`: the rate is the length of a step."""
+
+    lengths: ClassVar[bool]
 
     def start(self, size: int) -> Any:
         """The state before the first step."""

@@ -2,14 +2,15 @@
 
 Gradient descent with momentum, Adam (D. Kingma, J. Ba, arXiv:1412.6980) and Rprop without weight backtracking (iRprop-:
 C. Igel, M. Hüsken, 2000), each operation for operation as in `torch.optim` (SGD, Adam, Rprop), so that a run can be compared
-step by step. `torch_updates.py` has every other optimizer of `torch.optim`, `update_rule.py` picks one by its text.
+step by step. With the rules that have `lengths` the rate is the length of a step, whatever the unit of the gradient.
+`torch_updates.py` has every other optimizer of `torch.optim`, `update_rule.py` picks one by its text.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class SGD:
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+
+    lengths: ClassVar[bool] = False
 
     def start(self, size: int) -> SGDState:
         return SGDState(np.zeros(0))
@@ -76,6 +79,8 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+    lengths: ClassVar[bool] = True
 
     def start(self, size: int) -> AdamState:
         return AdamState(np.zeros(size), np.zeros(size))
@@ -115,6 +120,8 @@ class Rprop:
     grow: float = 1.2
     least: float = 1e-12
     most: float = 50.0
+
+    lengths: ClassVar[bool] = True
 
     def start(self, size: int) -> RpropState:
         return RpropState(np.zeros(0), np.zeros(0))
