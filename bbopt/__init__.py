@@ -23,12 +23,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "bbopt.device_batch": ("batched",),
     "bbopt.errors": (
-        "AlreadyTold", "BboptError", "Exhausted", "ExpressionError", "MissingPackage", "NotAStore", "NotHandled",
-        "SpaceError", "StoreError", "StoreFull", "StoreMissing", "StoreTooNew", "StudyExists", "StudyMissing",
+        "AlreadyTold", "BboptError", "EvaluatorError", "Exhausted", "ExpressionError", "MissingPackage", "NotAStore",
+        "NotHandled", "SpaceError", "StoreError", "StoreFull", "StoreMissing", "StoreTooNew", "StudyExists", "StudyMissing",
         "TaskError", "TaskMismatch", "UnknownTrial", "UsageError", "ValueRefused", "Waiting",
     ),
-    "bbopt.evaluate": ("Evaluator", "Impossible", "InProcess"),
+    "bbopt.evaluate": ("Evaluator", "InProcess"),
+    "bbopt.evaluate_processes": ("Processes",),
     "bbopt.optimizer": ("Optimizer",),
+    "bbopt.outcome": ("Batch", "Failure", "Impossible", "Outcome"),
     "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values"),
     "bbopt.run": ("Result", "minimize"),
     "bbopt.script": ("Script", "Slates"),
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from bbopt.device_batch import batched as batched
     from bbopt.errors import AlreadyTold as AlreadyTold
     from bbopt.errors import BboptError as BboptError
+    from bbopt.errors import EvaluatorError as EvaluatorError
     from bbopt.errors import Exhausted as Exhausted
     from bbopt.errors import ExpressionError as ExpressionError
     from bbopt.errors import MissingPackage as MissingPackage
@@ -66,9 +69,13 @@ if TYPE_CHECKING:
     from bbopt.errors import ValueRefused as ValueRefused
     from bbopt.errors import Waiting as Waiting
     from bbopt.evaluate import Evaluator as Evaluator
-    from bbopt.evaluate import Impossible as Impossible
     from bbopt.evaluate import InProcess as InProcess
+    from bbopt.evaluate_processes import Processes as Processes
     from bbopt.optimizer import Optimizer as Optimizer
+    from bbopt.outcome import Batch as Batch
+    from bbopt.outcome import Failure as Failure
+    from bbopt.outcome import Impossible as Impossible
+    from bbopt.outcome import Outcome as Outcome
     from bbopt.query import CoordinateRows as CoordinateRows
     from bbopt.query import Key as Key
     from bbopt.query import Query as Query

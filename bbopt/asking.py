@@ -8,15 +8,16 @@ strategy alike: held columns are set, rows are canonical, satisfy `where`, and a
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bbopt.book import OPEN, QUEUED, Book
+from bbopt.book import Book
 from bbopt.errors import Exhausted, NotHandled, Waiting
 from bbopt.query import Key, Query, Request, rows_to_plain
+from bbopt.record import AGAIN, QUEUED, Record
 from bbopt.strategy import Strategy
 from bbopt.task import Task
 
@@ -35,12 +36,13 @@ class Plan:
     short: Exception | None = None  # why there are fewer rows than wanted
     seconds: float = 0.0
 
-    def add(self, number: int, attempt: int) -> None:
+    def add(self, first: int, count: int, attempt: int) -> None:
+        """Consecutive numbers go out."""
         last = self.issue[-1] if self.issue else None
-        if last and last[0] + last[1] == number and last[2] == attempt:
-            last[1] += 1
+        if last and last[0] + last[1] == first and last[2] == attempt:
+            last[1] += count
         else:
-            self.issue.append([number, 1, attempt])
+            self.issue.append([first, count, attempt])
 
     @property
     def rows(self) -> int:
@@ -52,64 +54,101 @@ class Plan:
                 "queries": queries, "issue": self.issue}  # fmt: skip
 
 
-def waiting_rows(book: Book, held: Mapping[int, float], now: float) -> list[tuple[int, int]]:
-    """(number, next attempt) of rows that can go out without asking the strategy, in the order in which they should."""
-    again = [(number, *book.find(number)) for number in sorted(book.retry)]
+Waits = tuple[tuple[int, int, int], ...]
+"""Rows that can go out without asking the strategy, in order: (first number, count, next attempt) of consecutive ones."""
+
+
+def waiting_rows(book: Book, held: Mapping[int, float], now: float, most: int) -> Waits:
+    """The first `most` rows that can go out as they are: lost ones, expired leases, people's points, then the strategy's."""
+    runs: list[tuple[int, int, int]] = []
+    wanted = most
+    for record, rows in _in_order(book, now):
+        chosen = _holding(record, rows, held)[:wanted]
+        if len(chosen):
+            wanted -= len(chosen)
+            runs += _runs(record, chosen)
+        if not wanted:
+            break
+    return tuple(runs)
+
+
+def _in_order(book: Book, now: float) -> Iterator[tuple[Record, Array]]:
+    yield from book.rows_in(AGAIN)
     if book.leased:
-        for record, row in book.rows_with(OPEN):
-            issue = record.issue_of(row)
-            if issue and issue.expires is not None and issue.expires <= now:
-                again.append((record.query.first + row, record, row))
-    found = [(number, record.attempt(row) + 1, record, row) for number, record, row in again]
-    fresh = [(record.query.first + row, 1, record, row) for record, row in book.rows_with(QUEUED)]
-    fresh.sort(key=lambda item: item[2].query.origin != "user")
+        for record in book.open.values():
+            yield record, record.expired(now)
+    fresh = list(book.rows_in(QUEUED))
+    yield from (item for item in fresh if item[0].query.origin == "user")
+    yield from (item for item in fresh if item[0].query.origin != "user")
+
+
+def _holding(record: Record, rows: Array, held: Mapping[int, float]) -> Array:
+    """Those of some rows that have these columns at these values."""
+    if not held or not len(rows):
+        return rows
     columns = list(held)
-    wanted = np.array([held[column] for column in columns])
-    return [
-        (number, attempt)
-        for number, attempt, record, row in found + fresh
-        if not columns or np.array_equal(record.query.X[row][columns], wanted)
-    ]
+    same = [np.array_equal(record.query.X[row][columns], list(held.values())) for row in rows.tolist()]
+    return np.asarray(rows[np.array(same)])
+
+
+def _runs(record: Record, rows: Array) -> list[tuple[int, int, int]]:
+    attempts = record.attempts[rows] + 1
+    starts = np.flatnonzero(np.append(True, (np.diff(rows) != 1) | (np.diff(attempts) != 0)))
+    counts = np.diff(np.append(starts, len(rows)))
+    numbers = record.query.first + rows[starts]
+    return list(zip(numbers.tolist(), counts.tolist(), attempts[starts].tolist(), strict=True))
+
+
+def count_of(waits: Waits) -> int:
+    """How many rows wait."""
+    return sum(count for _, count, _ in waits)
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """A study at one log position, as far as an ask needs it: planning works on this while tells go on.
 
-    request: what is wanted; state: of the strategy; waits: rows that can go out as they are; queries: how many there are;
-    avoid: encoded rows that must not be asked (it may grow meanwhile, which does no harm); position: in the log.
+    request: what is wanted; rows: how many may go out if they are there; state: of the strategy; waits: the first of those
+    that can go out as they are; queries: how many there are; avoid: encoded rows that must not be asked (it may grow meanwhile, which does no harm); position: in the log.
     """
 
     request: Request
+    rows: int
     state: Any
-    waits: tuple[tuple[int, int], ...]
+    waits: Waits
     queries: int
     avoid: Collection[bytes]
     position: int
 
     @staticmethod
     def of(
-        task: Task, book: Book, state: Any, n: int, fixed: dict[int, float], context: dict[int, float], now: float
+        task: Task,
+        book: Book,
+        state: Any,
+        n: int,
+        rows: int,
+        fixed: dict[int, float],
+        context: dict[int, float],
+        now: float,
     ) -> Snapshot:
         mine = tuple(record.query for record in book.open.values() if record.query.origin == "strategy")
         request = Request(n, book.count, book.pending(), open=mine, fixed=fixed, context=context)
-        waits = tuple(waiting_rows(book, request.held, now))
+        waits = waiting_rows(book, request.held, now, rows)
         return Snapshot(
-            request, state, waits, len(book.records), book.forbidden if task.noisy else book.seen, book.position
+            request, rows, state, waits, len(book.records), book.forbidden if task.noisy else book.seen, book.position
         )
 
 
 def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: bool) -> Plan:
-    """`request.n` rows: what waits, then what the strategy proposes. Fewer, with the reason, if there are no more.
-
-    With `whole`, one new query with all its rows instead.
+    """What waits, up to `look.rows` rows, and what the strategy proposes where these are fewer than `request.n`. Fewer than
+    that, with the reason, if there are no more. With `whole`, one new query with all its rows instead.
     """
     plan = Plan()
     request, n = look.request, look.request.n
     started = time.thread_time()
     if not whole:
-        for number, attempt in look.waits[:n]:
-            plan.add(number, attempt)
+        for run in look.waits:
+            plan.add(*run)
     count, index = request.number, look.queries
     open_queries, pending = list(request.open), request.pending
     taken: set[bytes] = set()
@@ -131,8 +170,7 @@ def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: 
         if whole:
             plan.issue.append([count, query.size, 1])
             break
-        for number in range(count, count + min(query.size, n - plan.rows)):
-            plan.add(number, 1)
+        plan.add(count, min(query.size, look.rows - plan.rows), 1)
         count, index = count + query.size, index + 1
     plan.seconds = time.thread_time() - started
     return plan

@@ -15,54 +15,11 @@ from typing import Any
 import numpy as np
 
 from bbopt.query import Query, Ranking, Values, pool, rows_from_plain
+from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Issue, Record
 from bbopt.store import Event
 from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-QUEUED, OPEN, OK, LOST, IMPOSSIBLE, CANCELLED, RANKED = range(7)
-STATUS = ("queued", "open", "ok", "lost", "impossible", "cancelled", "ranked")
-
-
-class Issue:
-    """Rows given out together: [start, stop) of a query, to an owner, with an attempt, perhaps until a time."""
-
-    __slots__ = ("attempt", "expires", "owner", "seconds", "start", "stop")
-
-    def __init__(self, start: int, stop: int, attempt: int, owner: str, expires: float | None, seconds: float | None):
-        self.start, self.stop, self.attempt = start, stop, attempt
-        self.owner, self.expires, self.seconds = owner, expires, seconds
-
-
-class Record:
-    """A query and what became of its rows. Arrays have one entry per row; metrics are in the user's sign."""
-
-    def __init__(self, query: Query, metrics: int) -> None:
-        k = query.size
-        self.query = query
-        self.status = np.zeros(k, np.int8)
-        self.remaining = k  # rows that may still get an answer
-        self.issues: list[Issue] = []
-        self.metrics = np.full((k, metrics), np.nan)
-        self.std: Array | None = None
-        self.cost: Array | None = None
-        self.original: Array | None = None  # metrics as first told, where a script's path must not change
-        self.reasons: dict[int, str] = {}
-        self.raters: dict[str, Ranking] = {}
-        self.ranking: Ranking | None = None
-
-    def issue_of(self, row: int) -> Issue | None:
-        """The last time this row was given out."""
-        return next((issue for issue in reversed(self.issues) if issue.start <= row < issue.stop), None)
-
-    def attempt(self, row: int) -> int:
-        issue = self.issue_of(row)
-        return issue.attempt if issue else 0
-
-    @property
-    def answered(self) -> bool:
-        """Whether any answer came."""
-        return self.ranking is not None or bool(np.isin(self.status, (OK, IMPOSSIBLE)).any())
 
 
 class Book:
@@ -76,11 +33,10 @@ class Book:
         self._firsts: list[int] = []
         self.count = 0  # trials made so far
         self.open: dict[int, Record] = {}  # queries with rows that may still get an answer
-        self.retry: list[int] = []  # lost rows that wait to go out again
         self.leased = False
         self.seen: dict[bytes, int] = {}  # encoded rows of every trial, cancelled ones excepted
         self.forbidden: set[bytes] = set()  # impossible rows
-        self.lessons: list[tuple[int, int]] = []  # (query, row) as answers came; row -1: a ranking
+        self.lessons: list[tuple[int, int]] = []  # (query, row) as answers came; see `learnt`
         self.completed: list[int] = []  # queries, as they were complete
         self.revision = 0  # counts corrections of what was learnt before
         self._sign = np.array([-1.0 if item.maximize else 1.0 for item in task.objectives])
@@ -96,27 +52,39 @@ class Book:
         index = bisect_right(self._firsts, number) - 1
         return self.records[index], number - self._firsts[index]
 
-    def rows_with(self, *statuses: int) -> Iterator[tuple[Record, int]]:
-        """Rows of open queries that have one of these states, in order of their numbers."""
+    def counts(self) -> dict[str, int]:
+        """How many trials have each status, for those statuses that occur."""
+        each = sum(
+            (np.bincount(record.status, minlength=len(STATUS)) for record in self.records), np.zeros(len(STATUS), int)
+        )
+        found: dict[str, int] = {}
+        for status, count in zip(STATUS, each.tolist(), strict=True):
+            if count:
+                found[status] = found.get(status, 0) + count
+        return found
+
+    def rows_in(self, *statuses: int) -> Iterator[tuple[Record, Array]]:
+        """Open queries, in order, with their rows that have one of these states, where there are any."""
         for record in self.open.values():
-            for row in np.flatnonzero(np.isin(record.status, statuses)).tolist():
-                yield record, row
+            rows = record.rows(*statuses)
+            if len(rows):
+                yield record, rows
+
+    def learnt(self, query: int, row: int) -> Array:
+        """The rows of a lesson: all of the query for -1 (or its ranking), chunk -2 - row below that, else the row alone."""
+        record = self.records[query]
+        if row >= 0:
+            return np.array([row])
+        return np.arange(record.query.size) if row == -1 else record.chunks[-2 - row]
 
     def pending(self) -> Array:
         """(p, D) rows that may still get an answer; those of lazy queries are left out."""
-        parts = []
-        for record in self.open.values():
-            if not record.query.lazy:
-                waits = (record.status == OPEN) | (record.status == QUEUED) | self._again(record)
-                parts.append(np.asarray(record.query.X)[waits])
+        parts = [
+            np.asarray(record.query.X)[record.rows(OPEN, QUEUED, AGAIN)]
+            for record in self.open.values()
+            if not record.query.lazy
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, self.task.space.dimension))
-
-    def _again(self, record: Record) -> Array:
-        again = np.zeros(len(record.status), bool)
-        if self.retry:
-            for row in np.flatnonzero(record.status == LOST).tolist():
-                again[row] = record.query.first + row in self.retry
-        return again
 
     def inside(self, metrics: Array) -> tuple[Array, Array]:
         """Y (k, m) and G (k, c) from metrics (k, number of metrics) in the user's sign."""
@@ -183,16 +151,13 @@ class Book:
     def _on_ask(self, body: dict[str, Any]) -> None:
         for plain in body["queries"]:
             self._add_query(plain)
+        self.leased = self.leased or body["expires"] is not None
+        issue = Issue(body["owner"], body["expires"], body["seconds"])
         for first, count, attempt in body["issue"]:
-            self.leased = self.leased or body["expires"] is not None
-            if self.retry:
-                gone = set(range(first, first + count))
-                self.retry = [number for number in self.retry if number not in gone]
             while count:  # consecutive numbers may belong to several queries
                 record, row = self.find(first)
                 here = min(count, record.query.size - row)
-                record.issues.append(Issue(row, row + here, attempt, body["owner"], body["expires"], body["seconds"]))
-                record.status[row : row + here] = OPEN
+                record.issue(row, row + here, attempt, issue)
                 first, count = first + here, count - here
 
     def _on_enqueue(self, body: dict[str, Any]) -> None:
@@ -205,48 +170,57 @@ class Book:
 
     def _on_tell(self, body: dict[str, Any]) -> None:
         record, row = self.find(body["number"])
-        late = record.status[row] in (LOST, CANCELLED) and record.query.first + row not in self.retry
         self._write(record, row, body)
-        self._settle(record, row, OK, late)
+        self._settle(record, row, OK)
 
     def _write(self, record: Record, row: int, body: dict[str, Any]) -> None:
         names = self.task.metrics
-        record.metrics[row] = [body["values"][name] for name in names]
-        if body.get("std"):
-            if record.std is None:
-                record.std = np.full(record.metrics.shape, np.nan)
-            record.std[row] = [body["std"].get(name, np.nan) for name in names]
-        elif record.std is not None:
-            record.std[row] = np.nan
-        if body.get("cost") is not None:
-            if record.cost is None:
-                record.cost = np.full(len(record.metrics), np.nan)
-            record.cost[row] = body["cost"]
-        elif record.cost is not None:
-            record.cost[row] = np.nan
+        std = np.array([body["std"].get(name, np.nan) for name in names]) if body.get("std") else None
+        record.keep(np.array([body["values"][name] for name in names]), std, body.get("cost"), row)
 
-    def _settle(self, record: Record, row: int, status: int, late: bool) -> None:
-        """A row has its final state; `late`: it had another final one before."""
-        number = record.query.first + row
-        if number in self.retry:
-            self.retry.remove(number)
+    def _settle(self, record: Record, row: int, status: int) -> None:
+        """A row has its final state. One that had another final state before is no news: what was learnt changes."""
+        before = record.status[row]
         record.status[row] = status
-        if not record.query.lazy:
-            key = record.query.X[row].tobytes()
-            if status == CANCELLED:
-                if self.seen.get(key) == number:
-                    del self.seen[key]
-            else:
-                self.seen.setdefault(key, number)
-            if status == IMPOSSIBLE:
-                self.forbidden.add(key)
+        self._see(record, row, status)
         if status in (OK, IMPOSSIBLE):
             self.lessons.append((record.query.id, row))
+        self._settled(record, 1, late=int(before in (LOST, CANCELLED)))
+
+    def _settle_rows(self, record: Record, rows: Array, codes: Array, whole: bool) -> None:
+        """The same for many rows at once; `whole`: for every row of the query, which is one lesson then."""
+        late = np.isin(record.status[rows], (LOST, CANCELLED))
+        record.status[rows] = codes
+        if not record.query.lazy:
+            for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+                self._see(record, row, code)
+        taught = rows[(codes == OK) | (codes == IMPOSSIBLE)]
+        if whole:
+            self.lessons.append((record.query.id, -1))
+        elif len(taught) == 1:
+            self.lessons.append((record.query.id, int(taught[0])))
+        elif len(taught):
+            record.chunks.append(taught)
+            self.lessons.append((record.query.id, -1 - len(record.chunks)))
+        self._settled(record, len(rows), int(late.sum()))
+
+    def _see(self, record: Record, row: int, status: int) -> None:
+        """Which points were seen, and which cannot work, once a row has this state."""
+        if record.query.lazy:
+            return
+        key, number = record.query.X[row].tobytes(), record.query.first + row
+        if status != CANCELLED:
+            self.seen.setdefault(key, number)
+        elif self.seen.get(key) == number:
+            del self.seen[key]
+        if status == IMPOSSIBLE:
+            self.forbidden.add(key)
+
+    def _settled(self, record: Record, rows: int, late: int) -> None:
         if late:
             self.revision += 1
-            return
-        record.remaining -= 1
-        if not record.remaining:
+        record.remaining -= rows - late
+        if rows > late and not record.remaining:
             self._complete(record)
 
     def _complete(self, record: Record) -> None:
@@ -256,46 +230,46 @@ class Book:
     def _on_fail(self, body: dict[str, Any]) -> None:
         record, row = self.find(body["number"])
         record.reasons[row] = body["reason"]
-        late = record.status[row] in (LOST, CANCELLED) and body["number"] not in self.retry
         if body["impossible"]:
-            self._settle(record, row, IMPOSSIBLE, late)
-        elif not late and max(record.attempt(row), 1) <= self.retries:
-            record.status[row] = LOST
-            if body["number"] not in self.retry:
-                self.retry.append(body["number"])
-        elif not late:
-            self._settle(record, row, LOST, late)
+            self._settle(record, row, IMPOSSIBLE)
+        elif record.status[row] not in (LOST, CANCELLED):
+            if max(record.attempt(row), 1) <= self.retries:
+                record.status[row] = AGAIN
+            else:
+                self._settle(record, row, LOST)
+
+    def _on_fail_rows(self, body: dict[str, Any]) -> None:
+        record = self.records[body["query"]]
+        rows = rows_of(record, body["rows"])
+        record.reasons.update(dict.fromkeys(rows.tolist(), body["reason"]))
+        if body["impossible"]:
+            self._settle_rows(record, rows, np.full(len(rows), IMPOSSIBLE, np.int8), whole=False)
+            return
+        rows = rows[~np.isin(record.status[rows], (LOST, CANCELLED))]
+        again = np.maximum(record.attempts[rows], 1) <= self.retries
+        record.status[rows[again]] = AGAIN
+        ended = rows[~again]
+        if len(ended):
+            self._settle_rows(record, ended, np.full(len(ended), LOST, np.int8), whole=False)
 
     def _on_cancel(self, body: dict[str, Any]) -> None:
         for number in body["numbers"]:
-            record, row = self.find(number)
-            self._settle(record, row, CANCELLED, late=False)
+            self._settle(*self.find(number), CANCELLED)
 
     def _on_tell_query(self, body: dict[str, Any]) -> None:
         record = self.records[body["query"]]
-        record.metrics[:] = body["metrics"]
-        record.std = None if body["std"] is None else np.array(body["std"])
-        record.cost = None if body["cost"] is None else np.array(body["cost"])
-        codes = np.array([OK, LOST, IMPOSSIBLE], np.int8)[body["status"]] if body["status"] is not None else None
-        record.status[:] = OK if codes is None else codes
-        first = record.query.first
-        self.retry = [number for number in self.retry if not first <= number < first + record.query.size]
-        if not record.query.lazy and codes is not None:
-            self.forbidden.update(record.query.X[row].tobytes() for row in np.flatnonzero(codes == IMPOSSIBLE).tolist())
-        self.lessons.append((record.query.id, -1))
-        record.remaining = 0
-        self._complete(record)
+        rows = rows_of(record, body.get("rows"))
+        record.keep(body["metrics"], body["std"], body["cost"], rows)
+        status = np.zeros(len(rows), int) if body["status"] is None else body["status"]
+        codes = np.array([OK, LOST, IMPOSSIBLE], np.int8)[status]
+        self._settle_rows(record, rows, codes, whole=body.get("rows") is None)
 
     def _on_rank(self, body: dict[str, Any]) -> None:
         record = self.records[body["query"]]
         record.raters[body["rater"]] = Ranking.from_plain(body["ranking"])
         if record.ranking is None and len(record.raters) >= self.quorum:  # later answers are kept, not applied
             record.ranking = pool(tuple(record.raters.values()), record.query.size)
-            for row in np.flatnonzero(np.isin(record.status, (QUEUED, OPEN, LOST))).tolist():
-                number = record.query.first + row
-                if number in self.retry:
-                    self.retry.remove(number)
-                record.status[row] = RANKED
+            record.status[record.rows(QUEUED, OPEN, LOST, AGAIN)] = RANKED
             record.remaining = 0
             self.lessons.append((record.query.id, -1))
             self._complete(record)
@@ -313,14 +287,12 @@ class Book:
         elif self.scripted:
             self._cancel_later(record.query.id)
         if record.status[row] != OK:
-            record.status[row] = OK
-            if body["number"] in self.retry:  # every other state that can be amended was settled before
-                self.retry.remove(body["number"])
-                record.remaining -= 1
-                if not record.remaining:
-                    self._complete(record)
-            if not {(record.query.id, row), (record.query.id, -1)} & set(self.lessons):
+            if self._lesson(record, row) is None:
                 self.lessons.append((record.query.id, row))
+            waited = record.status[row] == AGAIN  # every other state that can be amended was settled before
+            record.status[row] = OK
+            if waited:
+                self._settled(record, 1, late=0)
             if not record.query.lazy:
                 key = record.query.X[row].tobytes()
                 self.forbidden.discard(key)
@@ -359,18 +331,32 @@ class Book:
         self.revision += 1
 
     def _reopen(self, record: Record, row: int) -> None:
+        """An answer was taken back, that of a row or (-1) a ranking: its lesson goes, what else it taught stays."""
         query = record.query.id
-        if (query, -1) in self.lessons:  # told as a whole: the other rows stay told, one by one
-            self.lessons.remove((query, -1))
-            if row >= 0:
-                told = np.flatnonzero(np.isin(record.status, (OK, IMPOSSIBLE))).tolist()
-                self.lessons += [(query, other) for other in told if other != row]
-        if (query, row) in self.lessons:
-            self.lessons.remove((query, row))
+        lesson = self._lesson(record, row)
+        if lesson is not None:
+            told = record.rows(OK, IMPOSSIBLE)
+            others = (
+                np.intersect1d(self.learnt(*self.lessons[lesson]), told[told != row]) if row >= 0 else np.zeros(0, int)
+            )
+            if len(others):
+                record.chunks.append(others)
+                self.lessons[lesson] = (query, -1 - len(record.chunks))
+            else:
+                del self.lessons[lesson]
         if query in self.completed:
             self.completed.remove(query)
         self.open[query] = record
         self.open = dict(sorted(self.open.items()))
+
+    def _lesson(self, record: Record, row: int) -> int | None:
+        """Where the lesson that has this row (-1: the whole query) stands."""
+        for i, (query, taught) in enumerate(self.lessons):
+            if query == record.query.id and (
+                taught in (row, -1) or (taught < -1 and row in self.learnt(query, taught))
+            ):
+                return i
+        return None
 
     def later_answer(self, query: int) -> bool:
         """Whether a later query of the strategy has an answer."""
@@ -379,6 +365,19 @@ class Book:
     def _cancel_later(self, query: int) -> None:
         for other in self.records[query + 1 :]:
             if other.query.origin == "strategy" and other.query.id in self.open:
-                for row in np.flatnonzero(np.isin(other.status, (QUEUED, OPEN, LOST))).tolist():
-                    self._settle(other, row, CANCELLED, late=False)
+                for row in other.rows(QUEUED, OPEN, AGAIN).tolist():
+                    self._settle(other, row, CANCELLED)
                 self.completed.remove(other.query.id)
+
+
+def rows_of(record: Record, plain: Any) -> Array:
+    """Rows as they stand in the log: None for all of them, [start, stop], or an array."""
+    if plain is None:
+        return np.arange(record.query.size)
+    return plain if isinstance(plain, np.ndarray) else np.arange(*plain)
+
+
+def rows_to_log(rows: Array) -> Any:
+    """The form for `rows_of`: consecutive rows as a range."""
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    return [start, stop] if np.array_equal(rows, np.arange(start, stop)) else rows

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 import numpy as np
 
 from bbopt.errors import MissingPackage, UsageError, ValueRefused
-from bbopt.evaluate import Impossible
+from bbopt.outcome import Impossible
 from bbopt.query import Rows
 from bbopt.space import Categorical, Fixed, Space
 from bbopt.task import Task

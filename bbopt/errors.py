@@ -12,6 +12,7 @@
     ├── Waiting              nothing to ask before open trials are answered
     ├── Exhausted            every point of a finite space has been asked
     ├── MissingPackage       an optional package is not installed
+    ├── EvaluatorError       workers cannot be started, or cannot load the function
     └── StoreError           the file of a store
         ├── StoreMissing, NotAStore, StoreTooNew, StoreFull
         ├── StudyMissing, StudyExists
@@ -84,6 +85,10 @@ class Exhausted(BboptError):
 
 class MissingPackage(BboptError, ImportError):
     """A package that this feature needs is not installed; the message names the command that installs it."""
+
+
+class EvaluatorError(BboptError, RuntimeError):
+    """The workers of an evaluator cannot be started, or cannot load the function. Whatever was told before is recorded."""
 
 
 class StoreError(BboptError):

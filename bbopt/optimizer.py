@@ -15,14 +15,16 @@ from typing import Any, overload
 import numpy as np
 
 from bbopt import table
-from bbopt.asking import Plan, Snapshot, make_plan, waiting_rows
-from bbopt.book import OPEN, QUEUED
+from bbopt.asking import Plan, Snapshot, count_of, make_plan, waiting_rows
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
+from bbopt.interrupt import let_through
+from bbopt.outcome import Batch
 from bbopt.query import Key, Query, rows_to_plain
+from bbopt.record import OPEN, QUEUED
 from bbopt.store import Event, MemoryStore, SQLiteStore, Store, Writer
 from bbopt.strategy import Strategy
 from bbopt.task import Task
-from bbopt.telling import Telling
+from bbopt.telling_rows import TellingRows
 from bbopt.trial import Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,7 +34,7 @@ ASKER_SECONDS = 120.0  # after this, another process may take over an ask that n
 FORMAT = 1
 
 
-class Optimizer(Telling):
+class Optimizer(TellingRows):
     """A study: a task, a strategy, and the log of what was asked and told.
 
     task: what to solve; strategy: a name from `bbopt strategies` or an instance; seed: of all randomness; budget: a hint
@@ -184,7 +186,7 @@ class Optimizer(Telling):
         if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < 1:
             raise UsageError(f"ask: expected a positive number of trials, got {n!r}")
         held = self._held(fixed or {}, context or {})
-        plan = self._issue(int(wanted), fewer, *held, owner, lease)
+        plan = self._issue(int(wanted), int(wanted), 1 if fewer else int(wanted), *held, owner, lease)
         with self._lock:
             trials = [self._trial(first + i) for first, count, _ in plan.issue for i in range(count)]
         return trials[0] if n is None else trials
@@ -196,17 +198,63 @@ class Optimizer(Telling):
         """
         with self._lock:
             self._sync()
-            if any((record.status == QUEUED).all() for record in self._book.open.values()):
+            if any(len(rows) == record.query.size for record, rows in self._book.rows_in(QUEUED)):
                 with self._writing() as (writer, events):  # unless another process was quicker
-                    for record in self._book.open.values():
-                        if (record.status == QUEUED).all():
+                    for record, rows in self._book.rows_in(QUEUED):
+                        if len(rows) == record.query.size:
                             plan = Plan(issue=[[record.query.first, record.query.size, 1]])
                             body = plan.body(self._book.position, owner or self.owner, self._expiry(lease))
                             events.append(writer.append("ask", body))
                             return record.query
-        plan = self._issue(n, True, {}, {}, owner, lease, whole=True)
+        plan = self._issue(n, n, 1, {}, {}, owner, lease, whole=True)
         with self._lock:
             return self._find(plan.issue[0][0])[0].query
+
+    def ask_rows(
+        self, n: int, *, fresh: int | None = None, owner: str | None = None, lease: float | None = None
+    ) -> list[Batch]:
+        """Up to n rows, at least one, at array level: batches of rows of one query and attempt each, with nothing decoded.
+
+        Rows that wait (lost ones, enqueued points, open queries) go first; where fewer than `fresh` (by default n) wait, the
+        strategy is asked for the rest of these. Raises Waiting or Exhausted where there are none. `tell_rows` takes what
+        became of a batch, `tell_query` its values at array level.
+
+        >>> from bbopt.space import Float, Space
+        >>> opt = Optimizer(Task(Space(x=Float(0, 1))), "random")
+        >>> (batch,) = opt.ask_rows(3)
+        >>> batch.numbers.tolist(), batch.X.shape
+        ([0, 1, 2], (3, 1))
+        """
+        held = self._held({}, {})
+        plan = self._issue(n if fresh is None else min(n, fresh), n, 0, *held, owner, lease)
+        if plan.short is not None and not plan.rows:
+            raise plan.short
+        with self._lock:
+            return self._batches(plan.issue)
+
+    def open_rows(self, owner: str | None = None) -> list[Batch]:
+        """Rows that are out without an answer, as `ask_rows` gives them; with `owner`, those that were given to it."""
+        with self._lock:
+            self._sync()
+            found = []
+            for record, rows in self._book.rows_in(OPEN):
+                mine = rows if owner is None else record.owned(rows, owner)
+                found += [Batch(record.query, mine[record.attempts[mine] == attempt], int(attempt))
+                          for attempt in np.unique(record.attempts[mine])]  # fmt: skip
+            return found
+
+    def _batches(self, issue: list[list[int]]) -> list[Batch]:
+        """Batches of the rows of a plan, in its order; those of one query and attempt that follow each other are one."""
+        parts: list[tuple[Query, int, list[Array]]] = []
+        for first, count, attempt in issue:
+            while count:
+                record, row = self._book.find(first)
+                here = min(count, record.query.size - row)
+                if not parts or parts[-1][0] is not record.query or parts[-1][1] != attempt:
+                    parts.append((record.query, attempt, []))
+                parts[-1][2].append(np.arange(row, row + here))
+                first, count = first + here, count - here
+        return [Batch(query, np.concatenate(rows), attempt) for query, attempt, rows in parts]
 
     def _held(self, fixed: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[dict[int, float], dict[int, float]]:
         space = self.task.space
@@ -235,35 +283,37 @@ class Optimizer(Telling):
     def _issue(
         self,
         n: int,
-        fewer: bool,
+        most: int,
+        least: int,
         fixed: dict[int, float],
         context: dict[int, float],
         owner: str | None,
         lease: float | None,
         whole: bool = False,
     ) -> Plan:
-        """Plan and write one ask. An instant strategy works inside the transaction; others on a snapshot, under the
-        asker's lock, and again if another process asked meanwhile."""
+        """Plan and write one ask: n rows, up to `most` if so many are there, or fewer, but at least `least`. An instant strategy
+        works inside the transaction; others on a snapshot, under the asker's lock, and again if another process asked."""
 
         def look() -> Snapshot:
-            return Snapshot.of(self.task, self._book, self._state(), n, fixed, context, self._clock())
+            return Snapshot.of(self.task, self._book, self._state(), n, most, fixed, context, self._clock())
 
         def commit(writer: Writer, events: list[Event], plan: Plan, seen: int) -> None:
-            events.append(writer.append("ask", plan.body(seen, owner or self.owner, self._expiry(lease))))
+            if plan.rows:
+                events.append(writer.append("ask", plan.body(seen, owner or self.owner, self._expiry(lease))))
 
         if self.strategy.instant:
             with self._lock, self._writing() as (writer, events):
                 plan = make_plan(self.task, self.strategy, self.seed, look(), whole)
-                self._check_short(plan, n, fewer)
+                self._check_short(plan, n, least)
                 commit(writer, events, plan, self._book.position)
                 return plan
         held = {**context, **fixed}
         with self._lock:
             self._sync()
-            if not whole and len(waiting_rows(self._book, held, self._clock())) >= n:
+            if not whole and count_of(waiting_rows(self._book, held, self._clock(), n)) >= n:
                 with self._writing() as (writer, events):  # nothing to compute: no need to wait for other askers
                     seen = look()
-                    if len(seen.waits) >= n:
+                    if count_of(seen.waits) >= n:
                         plan = make_plan(self.task, self.strategy, self.seed, seen, whole)
                         commit(writer, events, plan, self._book.position)
                         return plan
@@ -272,28 +322,29 @@ class Optimizer(Telling):
                 with self._lock:
                     self._sync()
                     seen = look()
-                plan = make_plan(self.task, self.strategy, self.seed, seen, whole)  # tells go on meanwhile
+                with let_through():
+                    plan = make_plan(self.task, self.strategy, self.seed, seen, whole)  # tells go on meanwhile
                 with self._lock:
                     self._sync()
                     if plan.short is not None and self._book.position != seen.position:
                         continue  # an answer came: perhaps there is no need to wait any more
-                    self._check_short(plan, n, fewer)
+                    self._check_short(plan, n, least)
                     with self._writing() as (writer, events):
-                        waits = tuple(waiting_rows(self._book, held, self._clock()))
+                        waits = waiting_rows(self._book, held, self._clock(), most)
                         if len(self._book.records) != seen.queries or waits != seen.waits:
                             continue  # somebody asked, enqueued or lost something meanwhile: plan again
                         commit(writer, events, plan, seen.position)
                         writer.release(self._asker)
                     return plan
 
-    def _check_short(self, plan: Plan, n: int, fewer: bool) -> None:
-        if plan.short is None or (fewer and plan.rows):
+    def _check_short(self, plan: Plan, n: int, least: int) -> None:
+        if plan.short is None or plan.rows >= least:
             return
         rows = f"{plan.rows} row{'s' if plan.rows != 1 else ''}"
         if isinstance(plan.short, Waiting):
-            records = self._book.open.values()
-            out = sum(int((record.status == OPEN).sum()) for record in records)
-            trials = [self._trial(r.query.first + row) for r, row in self._book.rows_with(OPEN) if not r.query.lazy]
+            out = sum(len(open_) for _, open_ in self._book.rows_in(OPEN))
+            trials = [self._trial(record.query.first + row) for record, open_ in self._book.rows_in(OPEN)
+                      if not record.query.lazy for row in open_.tolist()]  # fmt: skip
             hint = f"{rows} can be had now by ask({n}, fewer=True)" if plan.rows else "answer or cancel those first"
             raise Waiting(
                 f"ask: expected {n} rows, but the strategy waits for {out} open trials; {hint}",
@@ -309,7 +360,8 @@ class Optimizer(Telling):
         """The asker's lock: of several processes one computes, the others wait for their turn."""
         pause = 0.005
         while not self._store.lock(self.name, self._asker, ASKER_SECONDS):
-            time.sleep(pause)
+            with let_through():
+                time.sleep(pause)
             pause = min(2 * pause, 0.1)
         try:
             yield

@@ -13,10 +13,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from bbopt.book import OK, STATUS, Book, Record
+from bbopt.book import Book
 from bbopt.errors import UnknownTrial, UsageError
 from bbopt.pareto import non_dominated
 from bbopt.query import Key, Query
+from bbopt.record import OK, STATUS, Record
 from bbopt.store import Event, Store, Writer, process_name
 from bbopt.strategy import Recommends, Strategy
 from bbopt.task import Task
@@ -68,6 +69,12 @@ class Study:
         with self._lock:
             self._sync()
             return [self._trial(number) for number in range(self._book.count)]
+
+    def statuses(self) -> dict[str, int]:
+        """How many trials have each status that occurs, without decoding any."""
+        with self._lock:
+            self._sync()
+            return self._book.counts()
 
     def open_queries(self) -> list[Query]:
         """Queries that wait for an answer to at least one row."""
@@ -184,7 +191,7 @@ class Study:
         for lesson in lessons[taken:]:
             query, row = lesson if by_rows else (lesson, -1)
             record = book.records[query]
-            rows = np.arange(record.query.size) if row < 0 else np.array([row])
+            rows = book.learnt(query, row)
             answer = record.ranking if record.ranking is not None else book.values(record, rows)
             state = self.strategy.tell(self.task, state, record.query, answer)
         self._fold = (book.revision, len(lessons), state)
@@ -230,7 +237,7 @@ class Study:
         return Trial(
             number,
             params,
-            attempt=issue.attempt if issue else 1,
+            attempt=max(record.attempt(row), 1),
             status=STATUS[code],  # type: ignore[arg-type]
             context=context,
             values=told["values"],

@@ -280,8 +280,9 @@ class Task:
                 raise ValueRefused(f"{what}: {name}: expected a standard error >= 0, got {value}")
         return deviations
 
-    def to_inside(self, metrics: Mapping[str, float]) -> tuple[Array, Array]:
-        """Y (m,) to be minimised and G (c,) feasible at or below 0, from a complete dict of metrics."""
+    def to_inside(self, metrics: Mapping[str, Any]) -> tuple[Array, Array]:
+        """Y (m,) to be minimised and G (c,) feasible at or below 0, from a complete dict of metrics: numbers, or arrays (n,),
+        which give (m, n) and (c, n)."""
         y = [-metrics[item.name] if item.maximize else metrics[item.name] for item in self.objectives]
         g = [sign * (metrics[item.name] - limit) for item in self.constraints for sign, limit in item.limits]
         return np.array(y, float), np.array(g, float)

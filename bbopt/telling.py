@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bbopt import table
-from bbopt.book import CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Record
-from bbopt.errors import AlreadyTold, NotHandled, UsageError, ValueRefused
-from bbopt.query import Query, Ranking, Values, rows_to_plain
+from bbopt.errors import AlreadyTold, NotHandled, UsageError
+from bbopt.query import Ranking, rows_to_plain
+from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Record
 from bbopt.store import Event, Writer
 from bbopt.study import Study
 from bbopt.task import read_number
@@ -51,16 +51,27 @@ class Telling(Study):
             told.append((trial, number, self._read_result(f"trial {number}", values, *rest)))
         with self._lock, self._writing() as (writer, events):
             for trial, number, body in told:
-                record, row = self._find(number)
-                code = int(record.status[row])
-                if code in (OK, IMPOSSIBLE, RANKED):
-                    if code == OK and _same_result(self._body_of(record, row), body):
-                        continue
-                    self._refuse_second(writer, events, trial, record, row, body)
-                    continue
-                event = writer.append("tell", {"number": number, "attempt": record.attempt(row), **body})
-                events.append(event)
+                attempt = trial.attempt if isinstance(trial, Trial) else None
+                self._tell_one(writer, events, *self._find(number), attempt, body)
                 self._apply(events)
+
+    def _tell_one(
+        self, writer: Writer, events: list[Event], record: Record, row: int, attempt: int | None, body: dict[str, Any]
+    ) -> None:
+        """A result of a row; attempt: which one it belongs to, None if nobody knows. The same result twice is a no-op; of
+        different ones, a late one of an earlier attempt is logged, anything else is an error."""
+        number, last = record.query.first + row, record.attempt(row)
+        code = int(record.status[row])
+        if code not in (OK, IMPOSSIBLE, RANKED):
+            events.append(writer.append("tell", {"number": number, "attempt": last, **body}))
+        elif code == OK and _same_result(self._body_of(record, row), body):
+            return
+        elif last > 1 and (attempt is None or attempt <= last):
+            events.append(writer.append("superseded", {"number": number, **body}))
+        else:
+            before = self._trial(number)
+            raise AlreadyTold(f"trial {number} is {before.status} already ({_short(before)}), got {_short_body(body)}; "
+                              f"amend({number}, ...) corrects it, retract({number}) takes it back")  # fmt: skip
 
     def _read_result(self, what: str, values: Any, std: Any = None, cost: Any = None) -> dict[str, Any]:
         metrics = self.task.read_metrics(values, what)
@@ -68,42 +79,38 @@ class Telling(Study):
         price = None if cost is None else read_number(cost, f"{what}: cost")
         return {"values": metrics, "std": deviations, "cost": price}
 
-    def _refuse_second(
-        self, writer: Writer, events: list[Event], trial: Any, record: Record, row: int, body: dict[str, Any]
-    ) -> None:
-        """A second, different answer: a late one of an earlier attempt is logged, anything else is an error."""
-        number, attempt = record.query.first + row, record.attempt(row)
-        if attempt > 1 and (not isinstance(trial, Trial) or trial.attempt <= attempt):
-            events.append(writer.append("superseded", {"number": number, **body}))
-            self._apply(events)
-            return
-        before = self._trial(number)
-        raise AlreadyTold(f"trial {number} is {before.status} already ({_short(before)}), got {_short_body(body)}; "
-                          f"amend({number}, ...) corrects it, retract({number}) takes it back")  # fmt: skip
-
     def fail(self, trial: Trial | int, reason: str = "", *, impossible: bool = False) -> None:
         """Record that a trial has no result: lost (it goes out again, up to `retries` times), or impossible (the point
         cannot work: it is never asked again, and strategies learn to keep away from its like)."""
         number = self._number(trial)
         with self._lock, self._writing() as (writer, events):
-            record, row = self._find(number)
-            code = int(record.status[row])
-            if code in (OK, RANKED) or (code == IMPOSSIBLE and not impossible):
-                if record.attempt(row) > 1 and isinstance(trial, Trial):  # whichever attempt was late
-                    events.append(writer.append("superseded", {"number": number, "reason": str(reason)}))
-                    return
-                raise AlreadyTold(f"trial {number} is {STATUS[code]} already ({_short(self._trial(number))}); "
-                                  f"retract({number}) takes that back")  # fmt: skip
-            late = isinstance(trial, Trial) and trial.attempt < record.attempt(row) and not impossible
-            if code == IMPOSSIBLE or (code in (LOST, CANCELLED) and not impossible) or late:
+            attempt = trial.attempt if isinstance(trial, Trial) else None
+            self._fail_one(writer, events, *self._find(number), attempt, str(reason), bool(impossible))
+
+    def _fail_one(
+        self,
+        writer: Writer,
+        events: list[Event],
+        record: Record,
+        row: int,
+        attempt: int | None,
+        reason: str,
+        impossible: bool,
+    ) -> None:
+        """A failure of a row; attempt as in `_tell_one`."""
+        number, last = record.query.first + row, record.attempt(row)
+        code = int(record.status[row])
+        if code in (OK, RANKED) or (code == IMPOSSIBLE and not impossible):
+            if last > 1 and attempt is not None:  # whichever attempt was late
+                events.append(writer.append("superseded", {"number": number, "reason": reason}))
                 return
-            body = {
-                "number": number,
-                "attempt": record.attempt(row),
-                "reason": str(reason),
-                "impossible": bool(impossible),
-            }
-            events.append(writer.append("fail", body))
+            raise AlreadyTold(f"trial {number} is {STATUS[code]} already ({_short(self._trial(number))}); "
+                              f"retract({number}) takes that back")  # fmt: skip
+        late = attempt is not None and attempt < last and not impossible
+        if code == IMPOSSIBLE or (code in (LOST, AGAIN, CANCELLED) and not impossible) or late:
+            return
+        body = {"number": number, "attempt": last, "reason": reason, "impossible": impossible}
+        events.append(writer.append("fail", body))
 
     def cancel(self, trial: Trial | int) -> None:
         """Take an open or queued trial out: nobody will answer it. Its point may be asked again one day."""
@@ -113,7 +120,7 @@ class Telling(Study):
             code = int(record.status[row])
             if code in (OK, IMPOSSIBLE, RANKED):
                 raise AlreadyTold(f"trial {number} is {STATUS[code]} already; retract({number}) takes its answer back")
-            if code == CANCELLED or (code == LOST and number not in self._book.retry):
+            if code in (CANCELLED, LOST):
                 return
             events.append(writer.append("cancel", {"numbers": [number]}))
 
@@ -149,40 +156,6 @@ class Telling(Study):
         from bbopt.tables import read_rows
 
         return read_rows(self, source)
-
-    def tell_query(self, query: Query | int, values: Values | Any) -> None:
-        """Record the answer to a whole query at array level: `Values` in inside units (minimised; G <= 0 is feasible), or
-        an array of objective values (k,) or (k, m) for a task without constraints, in inside units too."""
-        index = query.id if isinstance(query, Query) else query
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self._book.records):
-            raise UsageError(f"tell_query: expected a query of this study, got {query!r}")
-        given = values if isinstance(values, Values) else Values.of(values)
-        with self._lock, self._writing() as (writer, events):
-            record = self._book.records[index]
-            shape = (record.query.size, self.task.m), (record.query.size, self.task.c)
-            if (given.Y.shape, given.G.shape) != shape or not np.array_equal(given.rows, np.arange(record.query.size)):
-                raise ValueRefused(f"tell_query: expected Y {shape[0]} and G {shape[1]} for every row in order, got Y {given.Y.shape} and G {given.G.shape}")  # fmt: skip
-            ok = given.ok
-            if not (np.isfinite(given.Y[ok]).all() and np.isfinite(given.G[ok]).all()):
-                row = int(np.flatnonzero(ok)[~np.isfinite(np.hstack([given.Y, given.G])[ok]).all(axis=1)][0])
-                raise ValueRefused(
-                    f"tell_query: row {row}: expected finite numbers, got {given.Y[row]}, {given.G[row]}"
-                )
-            if (np.isin(record.status, (OK, IMPOSSIBLE, RANKED))).any():
-                raise AlreadyTold(
-                    f"query {index} has answers already; amend or retract its trials {record.query.numbers}"
-                )
-            plain = ok.all() and np.isnan(given.std).all()
-            codes = np.array([("ok", "lost", "impossible").index(status) for status in given.status], np.int8)
-            std = None if np.isnan(given.std).all() else self._book.std_from(given.std)
-            body = {
-                "query": index,
-                "metrics": self._book.metrics_from(given.Y, given.G),
-                "std": std,
-                "cost": None if np.isnan(given.cost).all() else given.cost,
-                "status": None if plain or ok.all() else codes,
-            }
-            events.append(writer.append("tell_query", body))
 
     def rank(
         self,
@@ -270,7 +243,7 @@ class Telling(Study):
                 raise UsageError(
                     f"retract: trial {number} is {STATUS[record.status[row]]}, there is no answer to take back"
                 )
-            if record.status[row] in (LOST, CANCELLED):
+            if record.status[row] in (LOST, AGAIN, CANCELLED):
                 raise UsageError(
                     f"retract: trial {number} is {STATUS[record.status[row]]}; tell it a result if one came late"
                 )

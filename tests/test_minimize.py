@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from contract.tasks import one_point, plain, small_finite
 from contract.toys import Climber, Population
 
 from bbopt.errors import UsageError, ValueRefused
-from bbopt.evaluate import Function, Impossible, Outcome
+from bbopt.evaluate import Function, Impossible, Supply
 from bbopt.optimizer import Optimizer
+from bbopt.outcome import Outcome
 from bbopt.parameters import Float
 from bbopt.run import minimize
 from bbopt.space import Space
@@ -172,13 +173,13 @@ def test_the_same_call_goes_on(strategy: Strategy, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Backwards:
-    """Works on three trials at once and answers the last one first."""
+    """Works on three rows at once and answers the last one first."""
 
-    capacity: int = 3
-
-    def evaluate(self, function: Function, trials: Sequence[Trial]) -> Iterator[Outcome]:
-        for trial in reversed(trials):
-            yield Outcome(trial, function(dict(trial.params)))
+    def run(self, function: Function, task: Task, supply: Supply) -> Iterator[Outcome]:
+        while batches := supply(3, 3):
+            for batch in reversed(batches):
+                for one in reversed(batch.split(1)):
+                    yield Outcome(one, [function(task.space.decode(one.X[0]))])
 
 
 @pytest.mark.parametrize("strategy", [Climber(), Population(), "random"], ids=lambda s: type(s).__name__)

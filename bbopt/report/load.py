@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 import problems
-from bbopt.book import CANCELLED, IMPOSSIBLE, LOST, OK, RANKED, STATUS, Book
+from bbopt.book import Book, rows_of
+from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, RANKED, STATUS
 from bbopt.errors import UsageError
 from bbopt.parameters import Categorical, Fixed, Float, Int
 from bbopt.report.data import Bench, Limit, Parameter, ProblemFacts, Run
@@ -25,7 +26,7 @@ from bbopt.task import Task
 __all__ = ["load", "problem_facts"]
 
 DEFINITION, RUNS, STORE = "bench.json", "runs.json", "runs.db"
-ANSWERED = (OK, LOST, IMPOSSIBLE, CANCELLED, RANKED)
+ANSWERED = (OK, LOST, AGAIN, IMPOSSIBLE, CANCELLED, RANKED)
 
 
 def load(folder: Path) -> Bench:
@@ -84,8 +85,9 @@ def _run(
     told: dict[int, float] = {}
     for event in store.read(study, 0) if store else []:
         book.apply(event)
-        if event.kind in ("tell", "fail", "amend"):
-            told[event.body["number"]] = datetime.datetime.fromisoformat(event.time).timestamp()
+        if event.kind in ("tell", "fail", "amend", "tell_query", "fail_rows"):
+            moment = datetime.datetime.fromisoformat(event.time).timestamp()
+            told.update(dict.fromkeys(_numbers(book, event.body), moment))
     rows = [
         (record, row) for record in book.records for row in np.flatnonzero(np.isin(record.status, ANSWERED)).tolist()
     ]
@@ -113,6 +115,15 @@ def _run(
         error=str(end.get("traceback", "")) if end.get("state") == "failed" else "",
         exhausted=end.get("state") == "exhausted",
     )
+
+
+def _numbers(book: Book, body: dict[str, Any]) -> list[int]:
+    """Trials that an answer is about."""
+    if "number" in body:
+        return [body["number"]]
+    record = book.records[body["query"]]
+    numbers: list[int] = (record.query.first + rows_of(record, body.get("rows"))).tolist()
+    return numbers
 
 
 def problem_facts(name: str) -> ProblemFacts:

@@ -1,0 +1,133 @@
+"""Telling a study many rows at once: values of a query or of a batch of its rows, in one event and without decoding any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bbopt.book import rows_to_log
+from bbopt.errors import AlreadyTold, UsageError, ValueRefused
+from bbopt.outcome import Batch
+from bbopt.query import STATUSES, Query, Values
+from bbopt.record import CANCELLED, IMPOSSIBLE, OK, RANKED, Record
+from bbopt.telling import Telling
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class TellingRows(Telling):
+    """The part of `Optimizer` that records what came back at array level."""
+
+    def tell_query(self, asked: Query | Batch | int, values: Values | Any) -> None:
+        """Record the answer to a whole query, or to a batch of its rows, at array level: `Values` in inside units (minimised;
+        G <= 0 is feasible), or an array of objective values (k,) or (k, m) for a task without constraints, in inside units
+        too. Values of a batch go in the order of its rows. The same answer twice is a no-op."""
+        index = asked.query.id if isinstance(asked, Batch) else asked.id if isinstance(asked, Query) else asked
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(self._book.records):
+            raise UsageError(f"tell_query: expected a query of this study, got {asked!r}")
+        given = values if isinstance(values, Values) else Values.of(values)
+        with self._lock, self._writing() as (writer, events):
+            record = self._book.records[index]
+            rows = asked.rows if isinstance(asked, Batch) else np.arange(record.query.size)
+            shape = (len(rows), self.task.m), (len(rows), self.task.c)
+            if (given.Y.shape, given.G.shape) != shape or not np.array_equal(given.rows, np.arange(len(rows))):
+                raise ValueRefused(f"tell_query: expected Y {shape[0]} and G {shape[1]} for every row in order, got Y {given.Y.shape} and G {given.G.shape}")  # fmt: skip
+            ok = given.ok
+            if not (np.isfinite(given.Y[ok]).all() and np.isfinite(given.G[ok]).all()):
+                row = int(np.flatnonzero(ok)[~np.isfinite(np.hstack([given.Y, given.G])[ok]).all(axis=1)][0])
+                raise ValueRefused(
+                    f"tell_query: row {row}: expected finite numbers, got {given.Y[row]}, {given.G[row]}"
+                )
+            codes = np.array([STATUSES.index(status) for status in given.status], np.int8)
+            metrics = self._book.metrics_from(given.Y, given.G)
+            std = None if np.isnan(given.std).all() else self._book.std_from(given.std)
+            cost = None if np.isnan(given.cost).all() else given.cost
+            new = self._unanswered(record, rows, metrics, std, cost, ok)
+            if not new.any():
+                return
+            body = {
+                "query": index,
+                "rows": None if new.sum() == record.query.size else rows_to_log(rows[new]),
+                "metrics": metrics[new],
+                "std": None if std is None else std[new],
+                "cost": None if cost is None else cost[new],
+                "status": None if ok[new].all() else codes[new],
+            }
+            events.append(writer.append("tell_query", body))
+
+    def _unanswered(
+        self, record: Record, rows: Array, metrics: Array, std: Array | None, cost: Array | None, ok: Array
+    ) -> Array:
+        """(n,) which rows have no answer yet. Raises AlreadyTold if one has another answer than this."""
+        answered = np.isin(record.status[rows], (OK, IMPOSSIBLE, RANKED))
+        if answered.any():
+            old = rows[answered]
+            same = (record.status[old] == OK) & ok[answered] & (record.metrics[old] == metrics[answered]).all(axis=1)
+            if record.std is not None or std is not None:
+                same &= _same(record.std, old, std, answered, record.metrics.shape[1]).all(axis=1)
+            if record.cost is not None or cost is not None:
+                same &= _same(record.cost, old, cost, answered)
+            if not same.all():
+                raise AlreadyTold(
+                    f"query {record.query.id} has other answers already (to trial {record.query.first + int(old[~same][0])}); "
+                    f"amend or retract its trials {record.query.numbers}"
+                )
+        return np.asarray(~answered)
+
+    def tell_rows(self, batch: Batch, metrics: Array, failures: Mapping[int, tuple[str, bool]] | None = None) -> None:
+        """Record what became of the rows of a batch, in one transaction.
+
+        metrics: (n, metrics) in the user's sign, in the order of `task.metrics`; failures: by position in the batch, for rows
+        without a result, the reason and whether the point is impossible (otherwise it is lost, and goes out again up to
+        `retries` times). As for `tell` and `fail`: the same again is a no-op, and what comes late is superseded. Raises
+        ValueRefused, AlreadyTold; nothing is recorded then.
+        """
+        failed = failures or {}
+        good = np.setdiff1d(np.arange(len(batch)), np.fromiter(failed, int, len(failed)))
+        numbers = np.asarray(metrics, float)
+        if numbers.shape != (len(batch), len(self.task.metrics)) or not np.isfinite(numbers[good]).all():
+            raise ValueRefused(
+                f"tell_rows: expected finite numbers ({len(batch)}, {len(self.task.metrics)}), got {numbers!r}"
+            )
+        with self._lock, self._writing() as (writer, events):
+            record = self._record_of(batch)
+            if len(batch) == 1 or (record.attempts[batch.rows] != batch.attempt).any():
+                alone = list(range(len(batch)))  # with all that can be said of a single row
+            else:
+                alone = np.flatnonzero(np.isin(record.status[batch.rows], (OK, IMPOSSIBLE, RANKED, CANCELLED))).tolist()
+            for position in alone:
+                self._apply(events)
+                row = int(batch.rows[position])
+                if position in failed:
+                    self._fail_one(writer, events, record, row, batch.attempt, *failed[position])
+                else:
+                    named = dict(zip(self.task.metrics, numbers[position].tolist(), strict=True))
+                    body = {"values": named, "std": {}, "cost": None}
+                    self._tell_one(writer, events, record, row, batch.attempt, body)
+            together = good[~np.isin(good, alone)]
+            if len(together):
+                rows = rows_to_log(batch.rows[together])
+                events.append(writer.append("tell_query", {"query": record.query.id, "rows": rows, "status": None,
+                                            "metrics": numbers[together], "std": None, "cost": None}))  # fmt: skip
+            left = [position for position in failed if position not in alone]
+            for reason, impossible in sorted({failed[position] for position in left}):
+                rows = rows_to_log(
+                    batch.rows[[position for position in left if failed[position] == (reason, impossible)]]
+                )
+                events.append(writer.append("fail_rows", {"query": record.query.id, "rows": rows,
+                                            "reason": reason, "impossible": impossible}))  # fmt: skip
+
+    def _record_of(self, batch: Batch) -> Record:
+        record = self._book.records[batch.query.id] if 0 <= batch.query.id < len(self._book.records) else None
+        if record is None or record.query.first != batch.query.first:
+            raise UsageError(f"tell_rows: expected a batch of this study, got rows of query {batch.query.id}")
+        return record
+
+
+def _same(before: Array | None, old: Array, now: Array | None, answered: Array, *columns: int) -> Array:
+    """Whether what was told with the old rows is what is told now; NaN and nothing at all are the same."""
+    left = np.full((len(old), *columns), np.nan) if before is None else before[old]
+    right = np.full((len(old), *columns), np.nan) if now is None else now[answered]
+    return np.asarray((left == right) | (np.isnan(left) & np.isnan(right)))
