@@ -7,7 +7,7 @@ makes the first layers after a perturbation nearly free. The batch is the last d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -96,7 +96,11 @@ class Tally:
 
     flops: float = 0.0
     widest: int = 0
-    layers: list[str] = field(default_factory=list)
+
+
+def width(state: State | Difference) -> int:
+    """Numbers that a state holds per perturbation."""
+    return (state.delta if isinstance(state, Channel) else state.values)[0].numel()
 
 
 def channels(index: Tensor) -> tuple[Tensor, tuple[tuple[int, int, int], ...]]:
