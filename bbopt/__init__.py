@@ -29,6 +29,7 @@ _HOMES = {
     ),
     "bbopt.evaluate": ("Evaluator", "InProcess"),
     "bbopt.evaluate_processes": ("Processes",),
+    "bbopt.evaluate_ray": ("RayEvaluator",),
     "bbopt.optimizer": ("Optimizer",),
     "bbopt.outcome": ("Batch", "Failure", "Impossible", "Outcome"),
     "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values"),
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from bbopt.evaluate import Evaluator as Evaluator
     from bbopt.evaluate import InProcess as InProcess
     from bbopt.evaluate_processes import Processes as Processes
+    from bbopt.evaluate_ray import RayEvaluator as RayEvaluator
     from bbopt.optimizer import Optimizer as Optimizer
     from bbopt.outcome import Batch as Batch
     from bbopt.outcome import Failure as Failure

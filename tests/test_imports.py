@@ -23,7 +23,7 @@ FRAME = {"__init__", "__main__", "neighbours", "problems", "bench", "cli", "repo
 """Modules directly in bbopt/ that stand above the core, with what begins with their names and an underscore."""
 METHODS_TOO = {"designs", "wrappers"}
 """Modules directly in bbopt/ that belong to the search methods; every other one belongs to the core."""
-LAZY = {("bbopt.run", "rich"), ("bbopt.evaluate_ray", "ray"), ("bbopt.device_batch", "torch")}
+LAZY = {("bbopt.run", "rich"), ("bbopt.ray_cluster", "ray"), ("bbopt.device_batch", "torch")}
 """What a module of the core may import inside a function: packages that only some uses of it need."""
 LEAVES = ("bbopt.errors", "bbopt.parameters", "bbopt.expression", "bbopt.space", "bbopt.task", "bbopt.query")
 HEAVY = ("torch", "scipy", "ray", "matplotlib", "fastapi", "uvicorn", "starlette", "jinja2", "gpytorch", "botorch", "pandas",
