@@ -27,7 +27,7 @@ __all__ = ["network"]
 @click.option("--estimate", type=click.Choice(["cge", "rge", "first-order"]), help="How gradients are made.  [default: the configuration's]")  # fmt: skip
 @click.option("--keep", type=float, metavar="SHARE", help="Of the weights, those that a step moves.  [default: the configuration's]")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: the configuration's]")
-@click.option("--workers", type=int, metavar="N", help="Processes for the forward passes.  [default: the configuration's]")  # fmt: skip
+@click.option("--workers", type=int, metavar="N", help="Workers on Ray for the forward passes.  [default: the configuration's]")  # fmt: skip
 @click.option("--seed", type=int, metavar="K", help="Of all random numbers.  [default: the configuration's]")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @json_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,11 +17,13 @@ from surrogates.training.weights import load_tensors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bbopt.zeroth_order.training.examples import Vary
     from bbopt.zeroth_order.training.loop import Trained
     from bbopt.zeroth_order.training.record import Record
+    from bbopt.zeroth_order.training.replica import TrainingReplica
     from problems.networks import ImageSet
 
-__all__ = ["data_of", "load_network", "network_of", "train_network"]
+__all__ = ["data_of", "load_network", "network_of", "replica_of", "train_network"]
 
 DATA = ("digits", "cifar10")
 
@@ -78,11 +81,27 @@ def train_network(
 ) -> Trained:  # fmt: skip
     """Train the network of a recipe on its data, or go on with the training in `folder`: see `training.loop.train`.
 
+    data: the folder of CIFAR-10.
+
     >>> recipe = Recipe.from_json({"epochs": 1, "batch": 1437, "update": {"rate": 1.0}})
     >>> train_network(recipe).queries
     2411
     """
     from bbopt.zeroth_order.training.loop import train
+
+    module, images, vary = _parts(recipe, data)
+    return train(recipe, module, images, folder, vary=vary, factory=functools.partial(replica_of, recipe, data), report=report)  # fmt: skip
+
+
+def replica_of(recipe: Recipe, data: Path | None = None) -> TrainingReplica:
+    """A replica of the training of a recipe, for a process that helps with it."""
+    from bbopt.zeroth_order.training.replica import TrainingReplica
+
+    return TrainingReplica(recipe, *_parts(recipe, data))
+
+
+def _parts(recipe: Recipe, data: Path | None) -> tuple[torch.nn.Module, ImageSet, Vary | None]:
+    """Network, data, and how batches are varied. Raises UsageError where they do not fit each other."""
     from bbopt.zeroth_order.training.replica import check_device
 
     if recipe.augment and recipe.network.startswith("mlp"):
@@ -91,11 +110,10 @@ def train_network(
     images = data_of(recipe, data)
     wanted = images.train_inputs.shape[1]
     module = network_of(recipe, wanted)
-    first = next(module.parameters()).shape[1]
-    if first != wanted:
+    if next(module.parameters()).shape[1] != wanted:
         raise UsageError(f"network: expected {wanted} inputs for {recipe.data}, got {recipe.network!r}")
     vary = (lambda inputs, generator: crop_and_flip(inputs, generator, fill=images.black)) if recipe.augment else None
-    return train(recipe, module, images, folder, vary=vary, report=report)
+    return module, images, vary
 
 
 def load_network(path: Path) -> tuple[torch.nn.Sequential, dict[str, Any]]:

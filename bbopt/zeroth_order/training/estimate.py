@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -10,16 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bbopt.directions import Kind
+from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.coordinates import Coordinates
-from bbopt.zeroth_order.network.gradient import Level, Scheme, network_gradient
+from bbopt.zeroth_order.network.gradient import Level, network_gradient
 from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
+from bbopt.zeroth_order.network.parallel import GradientPool, InProcessPool, Replica, Step
+from bbopt.zeroth_order.network.random_directions import random_gradient
 from bbopt.zeroth_order.training.draws import drawn
 from bbopt.zeroth_order.training.examples import CHECKS, DIRECTIONS, number
 
 if TYPE_CHECKING:
     from bbopt.zeroth_order.training.recipe import Recipe
+    from bbopt.zeroth_order.training.replica import TrainingReplica
 
-__all__ = ["Agreement", "Found", "agreement", "differences", "gradient_of"]
+__all__ = ["Found", "confirmed", "gradients"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,59 +41,69 @@ class Found:
     queries: int
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Differences of one radius beside those of half of it, on some coordinates: cosine, and distance over length.
+@contextmanager
+def gradients(
+    recipe: Recipe, replica: TrainingReplica, factory: Callable[[], Replica] | None
+) -> Iterator[Callable[[int], Found]]:
+    """What gives the gradient of a step of this number, at the replica's weights; what it needs ends with the context.
 
-    Both estimate the same derivatives; the bias of the larger radius is about twice the distance, rounding comes on top.
+    factory: makes a replica in a worker. Differences of single coordinates are cut into the same parts here and on workers.
+    Raises UsageError where there are to be workers and no factory, MissingPackage where Ray is not installed.
     """
+    machine = recipe.machine
+    if recipe.estimate.kind != "cge" or recipe.estimate.level == "units":
+        yield lambda number_: _gradient_of(recipe, replica.step(number_), number_)
+        return
+    if machine.workers == 0:
+        pool: GradientPool = InProcessPool(replica)
+    elif factory is None:
+        raise UsageError(
+            "machine.workers: expected a factory of replicas beside workers, got none; train with workers=0"
+        )
+    else:
+        from bbopt.zeroth_order.network.parallel_ray import RayPool
 
-    cosine: float = math.nan
-    error: float = math.nan
+        gpus = machine.gpus if machine.device == "cuda" else 0.0
+        pool = RayPool(factory, replica, workers=machine.workers, address=machine.address or None, gpus=gpus,
+                       threads=machine.threads)  # fmt: skip
+    with pool:
+
+        def from_pool(number_: int) -> Found:
+            found = pool.gradient(number_)
+            return Found(dict(found.gradient), found.loss, found.queries)
+
+        yield from_pool
 
 
-def gradient_of(recipe: Recipe, problem: NetworkLoss, coordinates: Coordinates, step: int, radius: float) -> Found:
-    """The gradient of a step at these coordinates; buffers move in backpropagation alone."""
-    if recipe.estimate.kind == "first-order":
-        return _backpropagated(problem, coordinates)
-    along = recipe.estimate.directions if recipe.estimate.kind == "rge" else None
-    return differences(recipe, problem, coordinates, radius, along, number(recipe.seed, step, DIRECTIONS))
-
-
-def differences(
-    recipe: Recipe, problem: NetworkLoss, coordinates: Coordinates, radius: float, along: int | None, seed: int
-) -> Found:
-    """A gradient by finite differences, along coordinates or along so many random directions, which the seed draws."""
+def _gradient_of(recipe: Recipe, step: Step, number_: int) -> Found:
+    """The gradient of a step as one; buffers move in backpropagation alone."""
     estimate = recipe.estimate
-    if along is None:
-        by = network_gradient(problem, coordinates=coordinates, scheme=cast(Scheme, estimate.scheme), radius=radius,
-                              level=cast(Level, estimate.level))  # fmt: skip
-        return Found(dict(by.gradient), by.loss, by.queries)
-    from bbopt.zeroth_order.network.random_directions import random_gradient
+    if estimate.kind == "first-order":
+        return _backpropagated(step.problem, step.coordinates)
+    if estimate.kind == "cge":
+        found = network_gradient(step.problem, coordinates=step.coordinates, scheme=step.scheme, radius=step.radius,
+                                 level=step.level)  # fmt: skip
+    else:
+        found = random_gradient(step.problem, estimate.directions, kind=cast(Kind, estimate.distribution),
+                                coordinates=step.coordinates, scheme=step.scheme, radius=step.radius,
+                                seed=number(recipe.seed, number_, DIRECTIONS))  # fmt: skip
+    return Found(dict(found.gradient), found.loss, found.queries)
 
-    random = random_gradient(problem, along, kind=estimate.distribution, radius=radius, seed=seed)
-    return Found(dict(random.gradient), random.loss, random.queries)
 
+def confirmed(recipe: Recipe, step: Step, number_: int) -> tuple[float, float]:
+    """Cosine and estimated relative error of the differences of a step, on `recipe.check` random ones of its coordinates.
 
-def agreement(
-    recipe: Recipe, problem: NetworkLoss, coordinates: Coordinates, step: int, radius: float, found: Found
-) -> Agreement:
-    """How much of the gradient of a step half the radius confirms, on `recipe.check` random coordinates of those given.
-
-    Costs so many queries and one more, which no count of the training includes.
+    From the same differences at half the radius; NaN where there is no such number. Costs twice so many queries, which no
+    count of the training includes.
     """
-    rng = np.random.default_rng([recipe.seed, step, CHECKS])
-    count = min(recipe.check, coordinates.count)
-    chosen = coordinates.select(torch.from_numpy(rng.choice(coordinates.count, count, replace=False)))
-    finer = differences(recipe, problem, chosen, 0.5 * radius, None, 0)
-    ours, theirs = (
-        torch.cat([part[name].detach().reshape(-1).cpu().double()[index] for name, index in chosen.indices.items()])
-        for part in (found.gradient, finer.gradient)
-    )
-    lengths = float(ours.norm()), float(theirs.norm())
-    if min(lengths) == 0.0:
-        return Agreement()
-    return Agreement(float(ours @ theirs) / (lengths[0] * lengths[1]), float((ours - theirs).norm()) / lengths[1])
+    rng = np.random.default_rng([recipe.seed, number_, CHECKS])
+    count = min(recipe.check, step.coordinates.count)
+    chosen = step.coordinates.select(torch.from_numpy(rng.choice(step.coordinates.count, count, replace=False)))
+    level: Level = "auto" if step.level == "units" else step.level
+    found = network_gradient(step.problem, coordinates=chosen, scheme=step.scheme, radius=step.radius, level=level,
+                             check=count)  # fmt: skip
+    cosine, error = (math.nan if each is None else each for each in (found.cosine, found.error))
+    return cosine, error
 
 
 def _backpropagated(problem: NetworkLoss, coordinates: Coordinates) -> Found:

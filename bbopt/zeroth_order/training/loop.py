@@ -18,8 +18,9 @@ from pathlib import Path
 from torch import nn
 
 from bbopt.errors import BboptError, ValueRefused
+from bbopt.zeroth_order.network.parallel import Replica
 from bbopt.zeroth_order.training.checkpoint import Run, load_checkpoint, save_checkpoint
-from bbopt.zeroth_order.training.estimate import Agreement, agreement, gradient_of
+from bbopt.zeroth_order.training.estimate import Found, confirmed, gradients
 from bbopt.zeroth_order.training.evaluation import Score, evaluate
 from bbopt.zeroth_order.training.examples import Examples, Vary
 from bbopt.zeroth_order.training.recipe import Recipe
@@ -32,6 +33,7 @@ from surrogates.training.weights import save_tensors
 __all__ = ["WEIGHTS", "Diverged", "Trained", "train"]
 
 WEIGHTS = "weights.safetensors"
+Gradient = Callable[[int], Found]
 
 
 class Diverged(BboptError):
@@ -56,13 +58,14 @@ def train(
     folder: Path | None = None,
     *,
     vary: Vary | None = None,
+    factory: Callable[[], Replica] | None = None,
     report: Callable[[Record], None] = lambda record: None,
 ) -> Trained:
     """Train a copy of the network on the examples, or go on with the training in `folder`.
 
     module: with its first weights, for inputs of the examples; its outputs are scores of the classes. folder: of the log
     (`log.jsonl`), the checkpoint, and in the end the weights (`weights.safetensors`); None keeps nothing. vary: applied to
-    the inputs of each batch. report: called with every line of the log.
+    the inputs of each batch. factory: of replicas of this training, for workers of the recipe's machine. report: called with every line of the log.
 
     Raises KeyboardInterrupt after SIGINT or SIGTERM, at the next step, with a checkpoint from which the same call goes on;
     Diverged where the loss is not finite; UsageError where the folder holds a training of another recipe, or where a GPU is
@@ -80,11 +83,12 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             load_checkpoint(recipe, run, folder)
             cut(folder, run.step)
-        try:
-            _follow(recipe, run, folder, interruption, report)
-        finally:
-            if folder is not None and not run.midway:
-                save_checkpoint(recipe, run, folder)
+        with gradients(recipe, run.replica, factory) as gradient:
+            try:
+                _follow(recipe, run, gradient, folder, interruption, report)
+            finally:
+                if folder is not None and not run.midway:
+                    save_checkpoint(recipe, run, folder)
         replica = run.replica
         if run.step < replica.steps:
             raise KeyboardInterrupt
@@ -96,15 +100,16 @@ def train(
 
 
 def _follow(
-    recipe: Recipe, run: Run, folder: Path | None, interruption: Interruption, report: Callable[[Record], None]
-) -> None:
+    recipe: Recipe, run: Run, gradient: Gradient, folder: Path | None, interruption: Interruption,
+    report: Callable[[Record], None],
+) -> None:  # fmt: skip
     """Steps until the end or an interruption."""
     began = saved = time.monotonic()
     replica = run.replica
     epoch = replica.steps // recipe.epochs
     while run.step < replica.steps and not interruption.asked:
         ending = (run.step + 1) % epoch == 0
-        agreed, active = _step(recipe, run, ending)
+        agreed, active = _step(recipe, run, gradient, ending)
         now = time.monotonic()
         run.seconds, began = run.seconds + now - began, now
         if ending or run.step % recipe.every == 0:
@@ -123,18 +128,17 @@ def _follow(
             saved = time.monotonic()
 
 
-def _step(recipe: Recipe, run: Run, ending: bool) -> tuple[Agreement, int]:
-    """One step; how far half the radius agrees at the end of an epoch, and how many coordinates took part."""
-    replica = run.replica
+def _step(recipe: Recipe, run: Run, gradient: Gradient, ending: bool) -> tuple[tuple[float, float], int]:
+    """One step; cosine and error of its gradient at the end of an epoch, and how many coordinates took part."""
+    replica, agreed = run.replica, (math.nan, math.nan)
     run.midway = True  # a new mask may move weights, backpropagation moves buffers
-    coordinates, problem = replica.coordinates(run.step), replica.problem(run.step)
-    radius, agreed = recipe.radius(run.step, replica.steps), Agreement()
     try:
-        found = gradient_of(recipe, problem, coordinates, run.step, radius)
+        found = gradient(run.step)
         if not math.isfinite(found.loss):
             raise ValueRefused(f"the loss is {found.loss}")
+        step = replica.step(run.step)
         if recipe.check and ending:
-            agreed = agreement(recipe, problem, coordinates, run.step, radius, found)
+            agreed = confirmed(recipe, step, run.step)
     except ValueRefused as trouble:
         raise Diverged(
             f"expected a finite loss at step {run.step}, but {trouble}; lower update.rate (it is {recipe.update.rate}) or"
@@ -145,10 +149,10 @@ def _step(recipe: Recipe, run: Run, ending: bool) -> tuple[Agreement, int]:
     run.queries += found.queries
     run.losses.append(found.loss)
     run.midway = False
-    return agreed, coordinates.count
+    return agreed, step.coordinates.count
 
 
-def _record(recipe: Recipe, run: Run, agreed: Agreement, active: int, score: Score | None) -> Record:
+def _record(recipe: Recipe, run: Run, agreed: tuple[float, float], active: int, score: Score | None) -> Record:
     """A line of the log at a step that was just taken."""
     steps = run.replica.steps
     return Record(
@@ -163,8 +167,8 @@ def _record(recipe: Recipe, run: Run, agreed: Agreement, active: int, score: Sco
         active=active,
         accuracy=math.nan if score is None else score.accuracy,
         test_loss=math.nan if score is None else score.loss,
-        cosine=agreed.cosine,
-        error=agreed.error,
+        cosine=agreed[0],
+        error=agreed[1],
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bbopt.zeroth_order.masks import alternating_keep, pruned_further, random_mask
 from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network_scores import prunable
 from bbopt.zeroth_order.sparsity import Rule, layer_ratios, uniform_ratios
 from bbopt.zeroth_order.training.examples import Examples, samples
 from bbopt.zeroth_order.training.scores import scores
@@ -26,7 +27,7 @@ from bbopt.zeroth_order.training.scores import scores
 if TYPE_CHECKING:
     from bbopt.zeroth_order.training.recipe import Recipe
 
-__all__ = ["Mask", "prunable", "prune", "renewed"]
+__all__ = ["Mask", "prune", "renewed"]
 
 Indices = Mapping[str, NDArray[np.int64]]
 
@@ -49,19 +50,6 @@ class Mask:
         return Coordinates.all(module) if self.kept is None else Coordinates.of(module, self.kept)
 
 
-def prunable(module: nn.Module) -> list[str]:
-    """Names of the weights of convolutions and linear layers: what masks leave a part of.
-
-    >>> prunable(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)))
-    ['0.weight', '3.weight']
-    """
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    wanted = {id(part.weight) for part in module.modules() if isinstance(part, layers)}
-    return [
-        name for name, parameter in module.named_parameters() if id(parameter) in wanted and parameter.requires_grad
-    ]
-
-
 def renewed(recipe: Recipe, mask: Mask, module: nn.Module, examples: Examples, epoch: int) -> tuple[Mask, int]:
     """The mask of an epoch, the given one where it is still that, and the queries spent on scores.
 
@@ -76,7 +64,7 @@ def renewed(recipe: Recipe, mask: Mask, module: nn.Module, examples: Examples, e
         return Mask(round), 0
     parameters = {name: part for name, part in module.named_parameters() if part.requires_grad}
     sizes = {name: part.numel() for name, part in parameters.items()}
-    names, rule = prunable(module), cast(Rule, sparsity.rule)
+    names = [name for name in prunable(module) if name in parameters]
     if sparsity.variant != "deepzero":
         return _pruned(recipe, mask, module, examples, round, {name: sizes[name] for name in names}, sizes)
     ratios, queries = mask.ratios, 0
@@ -84,7 +72,7 @@ def renewed(recipe: Recipe, mask: Mask, module: nn.Module, examples: Examples, e
         ratios = uniform_ratios({name: sizes[name] for name in names}, sparsity.keep)
     elif not ratios:
         found, queries = scores(recipe, module, samples(recipe, examples, round), names, round)
-        ratios = layer_ratios(found, sparsity.keep, rule)
+        ratios = layer_ratios(found, sparsity.keep, _rule(recipe))
     always = [name for name in parameters if name not in names]
     kept = random_mask(sizes, ratios, always, seed=recipe.seed, epoch=round)
     return Mask(round, ratios, _tensors(kept)), queries
@@ -95,13 +83,13 @@ def _pruned(
     layers: Mapping[str, int], sizes: Mapping[str, int],
 ) -> tuple[Mask, int]:  # fmt: skip
     """The mask that leaves the best weights of those that are left, after the others were set to 0."""
-    sparsity, rule = recipe.sparsity, cast(Rule, recipe.sparsity.rule)
+    sparsity = recipe.sparsity
     rounds = math.ceil(recipe.epochs / sparsity.interval) if sparsity.variant == "m1" else 1
     found, queries = scores(recipe, module, samples(recipe, examples, round), list(layers), round)
     left: Indices = {
         name: np.arange(size) if mask.kept is None else mask.kept[name].numpy() for name, size in layers.items()
     }
-    best = pruned_further(found, left, alternating_keep(sparsity.keep, round, rounds), rule)
+    best = pruned_further(found, left, alternating_keep(sparsity.keep, round, rounds), _rule(recipe))
     new = Mask(
         round,
         {name: len(best[name]) / size for name, size in layers.items()},
@@ -122,6 +110,11 @@ def prune(mask: Mask, module: nn.Module) -> None:
             gone = torch.ones(parameters[name].numel(), dtype=torch.bool)
             gone[mask.kept[name]] = False
             parameters[name].masked_fill_(gone.reshape(parameters[name].shape).to(parameters[name].device), 0.0)
+
+
+def _rule(recipe: Recipe) -> Rule:
+    """Which scores are worth keeping: only those of GraSP have a sign that means something."""
+    return cast(Rule, recipe.sparsity.rule) if recipe.sparsity.ratios.startswith("grasp") else "absolute"
 
 
 def _tensors(kept: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """A zeroth-order training as data: network, data, estimate, sparsity, update, machine; read from JSON and checked in full.
 
-The defaults of the estimate are those of the code published with DeepZero (Chen et al., ICLR 2024, arXiv 2310.02025):
-forward differences with radius 5e-3, masks anew every 5 epochs, layer ratios by ZO-GraSP without the sign of the scores.
+Defaults are those of the code published with DeepZero (Chen et al., ICLR 2024, arXiv 2310.02025): forward differences with
+radius 5e-3, masks anew every 5 epochs; except that layers get their shares from coordinate-wise GraSP with its sign.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bbopt.directions import KINDS
 from bbopt.errors import UsageError
 from bbopt.zeroth_order.training.update import Update
 from surrogates.training.fields import check_names, typed
@@ -23,10 +24,9 @@ from surrogates.training.subject import Check
 __all__ = ["CONFIGS", "Estimate", "Machine", "Recipe", "Schedule", "Sparsity", "named"]
 
 CONFIGS = Path(__file__).with_name("configs")
-KINDS = ("cge", "rge", "first-order")
+ESTIMATES = ("cge", "rge", "first-order")
 SCHEMES = ("forward", "central")
-LEVELS = ("auto", "oracle", "staged", "delta", "units", "hybrid", "vmap")
-DIRECTIONS = ("gaussian", "sphere", "orthonormal")
+LEVELS = ("auto", "oracle", "staged", "delta", "units", "vmap")
 RATIOS = ("grasp", "grasp-rge", "released", "magnitude", "uniform")
 RULES = ("absolute", "signed")
 VARIANTS = ("deepzero", "m1", "m2")
@@ -67,7 +67,7 @@ class Sparsity:
     """Which weights of convolutions and linear layers take part at a step; biases and norms always do.
 
     keep: share of those weights. ratios: where the share of each layer comes from. rule: whether the sign of GraSP's scores
-    counts. frozen: whether the mask drawn first stays; otherwise it is drawn anew every `interval` epochs. variant:
+    counts ("signed"), or their size alone, as in the code published with the paper. frozen: whether the mask drawn first stays; otherwise it is drawn anew every `interval` epochs. variant:
     "deepzero" (the gradient is sparse, weights are dense), "m1" (prune by the scores of single weights, train what is left,
     prune anew at every interval) or "m2" (prune once). samples: examples per class for the scores. directions: of
     "grasp-rge".
@@ -75,7 +75,7 @@ class Sparsity:
 
     keep: float = 1.0
     ratios: str = "grasp"
-    rule: str = "absolute"
+    rule: str = "signed"
     frozen: bool = False
     interval: int = 5
     variant: str = "deepzero"
@@ -85,12 +85,17 @@ class Sparsity:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it is computed: "cpu" or "cuda", torch threads of this process, workers of the forward passes, on Ray or here."""
+    """Where it is computed: "cpu" or "cuda", with so many torch threads per process.
+
+    workers: on Ray, that share out the passes of a step; 0 for none, in this process. address: of a running Ray; empty for
+    one of its own. gpus: share of a GPU per worker, where the device is one.
+    """
 
     device: str = "cpu"
     threads: int = 1
-    workers: int = 1
-    ray: bool = False
+    workers: int = 0
+    address: str = ""
+    gpus: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -205,10 +210,10 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
     yield "save_seconds of at least 0", r.save_seconds, r.save_seconds >= 0.0
     yield _one("schedule.kind", r.schedule.kind, ("cosine", "steps", "constant"))
     yield "schedule.warmup from 0 to epochs", r.schedule.warmup, 0.0 <= r.schedule.warmup <= r.epochs
-    yield _one("estimate.kind", e.kind, KINDS)
+    yield _one("estimate.kind", e.kind, ESTIMATES)
     yield _one("estimate.scheme", e.scheme, SCHEMES)
     yield _one("estimate.level", e.level, LEVELS)
-    yield _one("estimate.distribution", e.distribution, DIRECTIONS)
+    yield _one("estimate.distribution", e.distribution, KINDS)
     yield "estimate.radius above 0", e.radius, e.radius > 0.0
     yield "estimate.shrink above 0, at most 1", e.shrink, 0.0 < e.shrink <= 1.0
     yield "estimate.directions of at least 1", e.directions, e.directions >= 1
@@ -222,11 +227,12 @@ def _checks(recipe: Recipe) -> Iterator[Check]:
     yield "sparsity.keep below 1 where a variant prunes", s.keep, s.keep < 1.0 or not pruned
     scored = s.ratios not in ("uniform", "released")
     yield "sparsity.ratios of scores of this network where a variant prunes", s.ratios, scored or not pruned
-    masked = s.keep == 1.0 or e.kind != "rge"
-    yield "sparsity.keep of 1 where directions are random", s.keep, masked
     yield _one("machine.device", m.device, DEVICES)
     yield "machine.threads of at least 1", m.threads, m.threads >= 1
-    yield "machine.workers of at least 1", m.workers, m.workers >= 1
+    yield "machine.workers of at least 0", m.workers, m.workers >= 0
+    yield "machine.gpus above 0", m.gpus, m.gpus > 0.0
+    shared = e.kind == "cge" and e.level != "units"
+    yield "no machine.workers but for differences of single coordinates", m.workers, shared or m.workers == 0
 
 
 def _one(name: str, value: str, known: tuple[str, ...]) -> Check:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from bbopt.errors import UsageError
-from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network.choice import Level
 from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
+from bbopt.zeroth_order.network.parallel import Step
+from bbopt.zeroth_order.network.steps import Scheme
 from bbopt.zeroth_order.training.draws import drawn
 from bbopt.zeroth_order.training.examples import NOISE, Examples, Vary, batch, number
 from bbopt.zeroth_order.training.masks import Mask, prune, renewed
@@ -47,12 +49,16 @@ class TrainingReplica:
         inputs, targets = batch(self.recipe, self.examples, self.vary, number_)
         return NetworkLoss(self.module, inputs, CrossEntropy(targets), number(self.recipe.seed, number_, NOISE))
 
-    def coordinates(self, number_: int) -> Coordinates:
-        """Those that take part in a step; in the first step of a round the mask is drawn, and weights may be pruned."""
-        epoch = number_ // (self.steps // self.recipe.epochs)
-        self.mask, spent = renewed(self.recipe, self.mask, self.module, self.examples, epoch)
-        self.queries += spent
-        return self.mask.coordinates(self.module)
+    def step(self, number_: int) -> Step:
+        """What a step differentiates. Before the first one its mask is drawn, which may prune weights."""
+        self._renew(number_)
+        return Step(
+            self.problem(number_),
+            self.mask.coordinates(self.module),
+            self.recipe.radius(number_, self.steps),
+            cast(Scheme, self.recipe.estimate.scheme),
+            cast(Level, self.recipe.estimate.level),
+        )
 
     def apply(self, number_: int, gradient: Mapping[str, Tensor]) -> None:
         """One update along a step's gradient, by parameter; one that it lacks is 0, and decay moves such weights still.
@@ -72,6 +78,14 @@ class TrainingReplica:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         prune(self.mask, self.module)
+        if number_ + 1 < self.steps:
+            self._renew(number_ + 1)
+
+    def _renew(self, number_: int) -> None:
+        """The mask of a step, if it is another one."""
+        epoch = number_ // (self.steps // self.recipe.epochs)
+        self.mask, spent = renewed(self.recipe, self.mask, self.module, self.examples, epoch)
+        self.queries += spent
 
     def save(self) -> dict[str, Any]:
         """All of it: tensors (copies on the CPU) by name, and facts as JSON."""
