@@ -30,8 +30,8 @@ class Engines:
             raise UsageError(f"expected a level of {', '.join(LEVELS)}; got {level!r}")
         self.parameters = dict(base.problem.module.named_parameters())
         self._makers: dict[Level, Callable[[], Engine]] = {
-            "oracle": lambda: Naive(base),
-            "staged": lambda: Staged(base),
+            "oracle": lambda: Naive(base, bytes),
+            "staged": lambda: Staged(base, bytes),
             "vmap": lambda: Vmapped(base, bytes),
         }
         if level != "auto" and level not in self._makers:

@@ -15,10 +15,11 @@ from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.choice import Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.estimate import NetworkGradient, assign, distance, scattered
+from bbopt.zeroth_order.network.gather import BYTES
 from bbopt.zeroth_order.network.hybrid import hybrid_gradient
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import ORDER, Scheme
-from bbopt.zeroth_order.network.sweep import BYTES, Sweep, sweep
+from bbopt.zeroth_order.network.sweep import Sweep, sweep
 
 __all__ = ["Level", "NetworkGradient", "Scheme", "assign", "network_gradient"]
 

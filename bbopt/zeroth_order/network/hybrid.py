@@ -22,12 +22,9 @@ from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.engine import NotApplicable
 from bbopt.zeroth_order.network.estimate import NetworkGradient, distance, scattered
+from bbopt.zeroth_order.network.gather import BYTES, rows_within
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import ORDER, Scheme, check_radius, check_scheme, default_radius
-
-BYTES = 2**21
-LIVE = 4
-"""Tensors of the size of all moved outputs of a chunk that live at the same time."""
 
 
 def hybrid_gradient(
@@ -92,8 +89,8 @@ class _Interface:
         self.size = outputs.numel() // self.samples
         self.start = outputs.reshape(self.samples, self.size).double()
         self.all = torch.arange(self.size, device=outputs.device)
-        self.radius = default_radius(outputs.dtype, scheme) if radius is None else radius
-        self.chunk = max(1, bytes // (8 * LIVE * outputs.numel()))
+        self.radius = default_radius(outputs.dtype, scheme, base.near.stable) if radius is None else radius
+        self.chunk = rows_within(base, bytes)
 
     def price(self, moves: int) -> int:
         """Evaluations of the loss for so many moves."""

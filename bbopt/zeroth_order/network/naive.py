@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bbopt.zeroth_order.network.base import BasePass
+from bbopt.zeroth_order.network.gather import BYTES, Gathered
 
 
 class Naive:
@@ -17,21 +17,19 @@ class Naive:
 
     name: ClassVar[str] = "naive"
 
-    def __init__(self, base: BasePass) -> None:
-        self.base = base
+    def __init__(self, base: BasePass, bytes: int = BYTES) -> None:
+        self.base, self.bytes = base, bytes
         self.parameters = dict(base.problem.module.named_parameters())
 
     def refusal(self, parameter: str) -> str | None:
         return None
 
     def changes(self, parameter: str, index: Tensor, steps: Tensor) -> Tensor:
-        found = torch.empty(len(index), dtype=torch.float64, device=self.base.outputs.device)
-        before = self.base.outputs.double()
-        for j, (cell, step) in enumerate(zip(cells(self.parameters[parameter], index), steps.tolist(), strict=True)):
+        found = Gathered(self.base, self.bytes)
+        for cell, step in zip(cells(self.parameters[parameter], index), steps.tolist(), strict=True):
             with moved(cell, step):
-                outputs = self.base.forward()
-                found[j] = self.base.change((outputs.double() - before)[None])[0]
-        return found
+                found.add(self.base.forward())
+        return found.changes()
 
 
 class moved:  # noqa: N801 used as a context, in the innermost loop

@@ -27,6 +27,7 @@ class Around:
 
     values: float64, (B,) per sample, or () where the loss is no mean over samples.
     changes: (P, B, ...) float64 changes of the outputs to changes of the values: (P, B), or (P,).
+    stable: whether they come without a difference of two nearly equal losses, so that a small radius is fine.
 
     >>> near = SquaredError(torch.tensor([[1.0], [2.0]])).around(torch.tensor([[1.0], [4.0]]))
     >>> near.loss, near.change(torch.tensor([[[0.0], [-2.0]]], dtype=torch.float64))
@@ -35,6 +36,7 @@ class Around:
 
     values: Tensor
     changes: Callable[[Tensor], Tensor]
+    stable: bool = False
 
     @property
     def loss(self) -> float:
@@ -126,7 +128,7 @@ class CrossEntropy:
                 each = torch.logsumexp(log_p + excess, 2)
             return each.flatten(2).mean(2) if each.ndim > 2 else each
 
-        return Around(self.each(base), changes)
+        return Around(self.each(base), changes, stable=True)
 
     def change(self, outputs: Tensor, base: Tensor) -> Tensor:
         return self.around(base).change(outputs.double() - base.double())
@@ -160,7 +162,7 @@ class SquaredError:
     def around(self, base: Tensor) -> Around:
         slope = 2.0 * (base.double() - self._checked(base))
         each = self.each(base)
-        return Around(each, lambda moved: (moved * (moved + slope)).reshape(len(moved), len(each), -1).mean(2))
+        return Around(each, lambda moved: (moved * (moved + slope)).reshape(len(moved), len(each), -1).mean(2), stable=True)
 
     def change(self, outputs: Tensor, base: Tensor) -> Tensor:
         return self.around(base).change(outputs.double() - base.double())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bbopt.zeroth_order.network.base import BasePass
 from bbopt.zeroth_order.network.draws import State
 from bbopt.zeroth_order.network.engine import NotApplicable
+from bbopt.zeroth_order.network.gather import BYTES, Gathered
 from bbopt.zeroth_order.network.naive import cells, moved
 from bbopt.zeroth_order.network.objective import NetworkLoss
 
@@ -30,8 +31,8 @@ class Staged:
 
     name: ClassVar[str] = "staged"
 
-    def __init__(self, base: BasePass) -> None:
-        self.base = base
+    def __init__(self, base: BasePass, bytes: int = BYTES) -> None:
+        self.base, self.bytes = base, bytes
         self.stages = stages_of(base.problem)
         self.parameters = dict(base.problem.module.named_parameters())
         self.first = _first_stages(self.stages, self.parameters)
@@ -42,15 +43,14 @@ class Staged:
         return None if parameter in self.first else "it belongs to no stage"
 
     def changes(self, parameter: str, index: Tensor, steps: Tensor) -> Tensor:
-        stage, before = self.first[parameter], self.base.outputs.double()
-        found = torch.empty(len(index), dtype=torch.float64, device=before.device)
-        for j, (cell, step) in enumerate(zip(cells(self.parameters[parameter], index), steps.tolist(), strict=True)):
+        found, stage = Gathered(self.base, self.bytes), self.first[parameter]
+        for cell, step in zip(cells(self.parameters[parameter], index), steps.tolist(), strict=True):
             with moved(cell, step):
-                outputs = self.start(stage)
+                flow = self.start(stage)
                 for each in self.stages[stage:]:
-                    outputs = each(outputs)
-                found[j] = self.base.change((outputs.double() - before)[None])[0]
-        return found
+                    flow = each(flow)
+                found.add(flow)
+        return found.changes()
 
     def start(self, stage: int) -> Tensor:
         """The input of a stage, to be used once; generators and buffers are as they were when the base pass came there."""

@@ -22,6 +22,7 @@ from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.estimate import NetworkGradient, scattered
+from bbopt.zeroth_order.network.gather import BYTES, Gathered
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius
 
@@ -37,13 +38,14 @@ def random_gradient(
     coordinates: Coordinates | None = None,
     scheme: Scheme = "forward",
     radius: float | None = None,
+    bytes: int = BYTES,
     seed: int = 0,
 ) -> NetworkGradient:
     """The gradient along `count` random directions: count + 1 queries forward, 2 count central.
 
     kind: of `bbopt.directions`. per_tensor: a direction for each tensor, on the same query, instead of one for all.
     radius: length of the step per unit of u; None: by precision, times sqrt(d) for unit vectors, so that one scalar
-    moves about as far as in a coordinate-wise difference. seed: of the directions; the same seed, the same directions.
+    moves about as far as in a coordinate-wise difference. bytes: of the outputs that the loss looks at together. seed: of the directions; the same seed, the same directions.
     error: the standard deviation, relative to the gradient, that the kind has for a linear loss.
 
     >>> from torch import nn
@@ -62,16 +64,15 @@ def random_gradient(
         raise UsageError(f"expected a number of directions, 1 or more; got {count}")
     check_scheme(scheme)
     with opened(problem, coordinates) as (base, chosen):
-        walk = _Walk(base, chosen, kind, per_tensor, seed)
+        walk = _Walk(base, chosen, kind, per_tensor, bytes, seed)
         unit = 1.0 if kind in ("gaussian", "rademacher") else float(np.sqrt(walk.typical))
-        length = unit * default_radius(walk.dtype, scheme) if radius is None else radius
+        length = unit * default_radius(base.outputs.dtype, scheme, base.near.stable) if radius is None else radius
+        quotients = walk.changes(count, length) / length
+        if scheme == "central":
+            quotients = (quotients - walk.changes(count, -length) / length) / 2.0
         total = np.zeros(chosen.count)
-        for number in range(count):
-            u = walk.direction(number)
-            quotient = walk.change(u, length) / length
-            if scheme == "central":
-                quotient = (quotient - walk.change(u, -length) / length) / 2.0
-            total += walk.scale * quotient * u
+        for number, quotient in enumerate(quotients):
+            total += walk.scale * quotient * walk.direction(number)
         parameters = dict(problem.module.named_parameters())
         gradient = {
             name: scattered(parameters[name], chosen.indices[name], torch.from_numpy(total[where] / count))
@@ -105,12 +106,13 @@ class _Walk:
     parts: where each parameter lies in a direction. scale: (d,) the c of each scalar. typical: size of a unit vector.
     """
 
-    def __init__(self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, seed: int) -> None:
-        self.base, self.kind, self.seed = base, kind, seed
+    def __init__(
+        self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, bytes: int, seed: int
+    ) -> None:
+        self.base, self.kind, self.bytes, self.seed = base, kind, bytes, seed
         self.parameters = dict(base.problem.module.named_parameters())
         self.chosen = chosen
         self.parts = tuple(_parts(chosen))
-        self.dtype = base.outputs.dtype
         self.blocks = [where for _, where in self.parts] if per_tensor else [slice(0, chosen.count)]
         self.scale = np.empty(chosen.count)
         for block in self.blocks:
@@ -128,23 +130,26 @@ class _Walk:
             u[block] = direction(self.kind, block.stop - block.start, own, number)
         return u
 
-    def change(self, u: Array, length: float) -> float:
-        """l(theta + length u) - l(theta)."""
+    def changes(self, count: int, length: float) -> Array:
+        """(count,) l(theta + length u) - l(theta) along the first directions."""
+        found = Gathered(self.base, self.bytes)
         try:
-            for name, where in self.parts:
-                step = torch.from_numpy(length * u[where])
-                theta, saved = self.parameters[name], self.saved[name]
-                flat = saved.reshape(-1).to(torch.float64, copy=True)
-                flat[self.chosen.indices[name].to(flat.device)] += step.to(flat.device)
-                theta.data.copy_(flat.reshape(theta.shape))
-            outputs = self.base.forward()
-            found = float(self.base.change((outputs.double() - self.base.outputs.double())[None]))
+            for number in range(count):
+                self._move(length * self.direction(number))
+                found.add(self.base.forward())
         finally:
             for name, saved in self.saved.items():
                 self.parameters[name].data.copy_(saved)
-        if not np.isfinite(found):
+        changes: Array = found.changes().cpu().numpy()
+        if not np.isfinite(changes).all():
             raise ValueRefused(f"the loss is not finite at a step of length {abs(length):.1e}; use a smaller radius")
-        return found
+        return changes
+
+    def _move(self, step: Array) -> None:
+        for name, where in self.parts:
+            flat = self.saved[name].reshape(-1).to(torch.float64, copy=True)
+            flat[self.chosen.indices[name].to(flat.device)] += torch.from_numpy(step[where]).to(flat.device)
+            self.parameters[name].data.copy_(flat.reshape(self.parameters[name].shape))
 
 
 def _parts(chosen: Coordinates) -> Iterator[tuple[str, slice]]:

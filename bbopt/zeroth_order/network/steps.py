@@ -17,21 +17,26 @@ Scheme = Literal["forward", "central"]
 
 ORDER = {"forward": 1, "central": 2}
 """Of the error in the radius."""
-RADIUS = {
-    ("forward", torch.float64): 1e-7,
-    ("central", torch.float64): 1e-5,
-    ("forward", torch.float32): 5e-3,
-    ("central", torch.float32): 1e-2,
+RADIUS: dict[tuple[Scheme, torch.dtype, bool], float] = {
+    ("forward", torch.float64, False): 1e-7,
+    ("forward", torch.float64, True): 1e-8,
+    ("central", torch.float64, False): 1e-5,
+    ("central", torch.float64, True): 5e-6,
+    ("forward", torch.float32, False): 5e-3,
+    ("forward", torch.float32, True): 3e-4,
+    ("central", torch.float32, False): 1e-2,
+    ("central", torch.float32, True): 2e-3,
 }
+"""By scheme, precision, and whether changes of the loss are computed without cancellation."""
 
 
-def default_radius(dtype: torch.dtype, scheme: Scheme) -> float:
-    """The radius where none is given.
+def default_radius(dtype: torch.dtype, scheme: Scheme, stable: bool) -> float:
+    """The radius where none is given; stable: of the loss, see `Around`.
 
-    >>> default_radius(torch.float64, "central")
-    1e-05
+    >>> default_radius(torch.float32, "forward", stable=True), default_radius(torch.float32, "forward", stable=False)
+    (0.0003, 0.005)
     """
-    return RADIUS[scheme, dtype]
+    return RADIUS[scheme, dtype, stable]
 
 
 def representable_steps(parameter: Tensor, index: Tensor, radius: float, relative: bool = False) -> Tensor:

@@ -12,11 +12,9 @@ from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.choice import Engines, Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network.gather import BYTES
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius, representable_steps
-
-BYTES = 2**21
-"""Of the activations of one chunk of folded perturbations: about a level-two cache."""
 
 
 class Sweep:
@@ -61,7 +59,9 @@ class Sweep:
         shrink: a factor on the radius. Raises ValueRefused where the loss is not finite at a perturbed point.
         """
         tensor, engine = self._engines.parameters[parameter], self._engines.serving(parameter)
-        radius = shrink * (default_radius(tensor.dtype, self._scheme) if self._radius is None else self._radius)
+        radius = shrink * (
+            default_radius(tensor.dtype, self._scheme, self._base.near.stable) if self._radius is None else self._radius
+        )
         up = representable_steps(tensor, index, radius, self._relative)
         values, steps = engine.changes(parameter, index, up), up
         if self._scheme == "central":

@@ -6,7 +6,8 @@ CPU, but one launch instead of many on a GPU. Where the module can be cut in sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from bbopt.zeroth_order.network.base import BasePass
 from bbopt.zeroth_order.network.engine import NotApplicable
 from bbopt.zeroth_order.network.naive import cells, moved
-from bbopt.zeroth_order.network.prefix import Staged
+from bbopt.zeroth_order.network.prefix import Stage, Staged
 
 LIVE = 3
 """Tensors of the size of the largest activation that live at the same time."""
@@ -35,7 +36,6 @@ class Vmapped:
         self.parameters = dict(base.problem.module.named_parameters())
         self._staged = _staged(base)
         self._largest = _largest_activation(base)
-        self._suffixes: dict[int, _Suffix] = {}
         self._refusals: dict[str, str | None] = {}
 
     def refusal(self, parameter: str) -> str | None:
@@ -60,28 +60,33 @@ class Vmapped:
         rows = torch.arange(len(index), device=theta.device)
         at = index.to(theta.device)
         copies[rows + 1, at] = (copies[0, at].double() + steps.to(theta.device)).to(theta.dtype)
-        stage = 0 if self._staged is None else self._staged.first[parameter]
-        suffix = self._suffix(stage)
-        name = suffix.name_of(self.parameters[parameter])
-        if self._staged is None:
-            self.base.rewind()
-            inputs = self.base.problem.inputs
-            inputs = inputs.clone() if self.base.spoils else inputs
-        else:
-            inputs = self._staged.start(stage)
+        pieces, inputs = self._start(parameter)
+        homes = self._homes(parameter)
 
         def evaluate(copy: Tensor) -> Tensor:
-            found: Tensor = torch.func.functional_call(suffix, {name: copy}, (inputs,))
-            return found
+            flow = inputs
+            with _swapped(homes, copy):
+                for piece in pieces:
+                    flow = piece(flow)
+            return flow
 
         outputs: Tensor = torch.func.vmap(evaluate, randomness="same")(copies.reshape(-1, *theta.shape))
         return outputs
 
-    def _suffix(self, stage: int) -> _Suffix:
-        if stage not in self._suffixes:
-            pieces = (self.base.problem.module,) if self._staged is None else self._staged.stages[stage:]
-            self._suffixes[stage] = _Suffix(pieces)
-        return self._suffixes[stage]
+    def _start(self, parameter: str) -> tuple[tuple[Stage, ...], Tensor]:
+        """What is to be run for a perturbation, and on what."""
+        if self._staged is not None:
+            stage = self._staged.first[parameter]
+            return self._staged.stages[stage:], self._staged.start(stage)
+        self.base.rewind()
+        inputs = self.base.problem.inputs
+        return (self.base.problem.module,), inputs.clone() if self.base.spoils else inputs
+
+    def _homes(self, parameter: str) -> list[tuple[dict[str, Any], str]]:
+        """Where modules look the parameter up: several places for a tied one."""
+        wanted = self.parameters[parameter]
+        parts = self.base.problem.module.modules()
+        return [(part._parameters, key) for part in parts for key, p in part._parameters.items() if p is wanted]
 
     def _probe(self, parameter: str) -> str | None:
         """Why vmap does not serve a parameter: it raises, or gives other outputs than the module itself."""
@@ -109,30 +114,17 @@ class Vmapped:
         return None
 
 
-class _Suffix(nn.Module):
-    """Pieces of a forward, one after another, as a module with parameters of its own names."""
-
-    def __init__(self, pieces: tuple[Callable[[Tensor], Tensor], ...]) -> None:
-        super().__init__()
-        self.pieces = nn.ModuleList([p if isinstance(p, nn.Module) else _Function(p) for p in pieces])
-        self._names = {id(parameter): name for name, parameter in self.named_parameters()}
-
-    def name_of(self, parameter: nn.Parameter) -> str:
-        return self._names[id(parameter)]
-
-    def forward(self, flow: Tensor) -> Tensor:
-        for piece in self.pieces:
-            flow = piece(flow)
-        return flow
-
-
-class _Function(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, flow: Tensor) -> Tensor:
-        return self.function(flow)
+@contextmanager
+def _swapped(homes: list[tuple[dict[str, Any], str]], tensor: Tensor) -> Iterator[None]:
+    """A context in which modules find another tensor in a parameter's places."""
+    before = [holder[key] for holder, key in homes]
+    try:
+        for holder, key in homes:
+            holder[key] = tensor
+        yield
+    finally:
+        for (holder, key), parameter in zip(homes, before, strict=True):
+            holder[key] = parameter
 
 
 def _staged(base: BasePass) -> Staged | None:
