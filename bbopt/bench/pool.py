@@ -6,35 +6,27 @@ benchmark does not start while workers of a killed one are still writing. What i
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Self
 
 from bbopt.bench.job import Finished, run_job
 from bbopt.bench.plan import Job
 from bbopt.errors import UsageError
+from bbopt.evaluate_ray import RayEvaluator
+from bbopt.ray_cluster import open_cluster
 from bbopt.strategy import Strategy
+from bbopt.worker_process import follow_parent, how_it_ended, kill_worker, start_worker
 
 __all__ = ["Pool", "Report", "folder_lock"]
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 LOCK, LOG, STORE = "bench.lock", "workers.log", "runs.db"
 SAY_SECONDS = 0.2  # how often a worker says how far it is
 
@@ -101,35 +93,39 @@ def folder_lock(folder: Path, patience: float = 30.0) -> Iterator[None]:
         yield
 
 
-def _follow(parent: BaseProcess) -> None:
-    """End this process when its parent has ended, however that came about."""
-    parent.join()
-    os._exit(1)
-
-
-def work(connection: Connection, folder: str) -> None:
-    """The life of a worker process."""
+def work(connection: Connection, folder: str, ray: str | None = None) -> None:
+    """The life of a worker process; `ray`: address of the cluster on which it has problems evaluated, if any."""
     import fcntl
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    follow_parent()
     with (Path(folder) / LOCK).open("r+b") as lock, (Path(folder) / LOG).open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         _byte(lock, fcntl.LOCK_SH, 1)
-        while True:
-            try:
-                assignment: Assignment | None = connection.recv()
-            except EOFError:
-                return
-            if assignment is None:
-                return
-            connection.send(_carry_out(assignment, Path(folder) / STORE, connection))
+        with ExitStack() as stack:
+            evaluator = None
+            while True:
+                try:
+                    assignment: Assignment | None = connection.recv()
+                except EOFError:
+                    return
+                if assignment is None:
+                    return
+                try:
+                    if ray is not None and evaluator is None:  # connected once, for all assignments
+                        stack.enter_context(open_cluster(ray))
+                        evaluator = RayEvaluator(workers=1)
+                except Exception as error:
+                    connection.send(_failed(assignment.job, error))
+                else:
+                    connection.send(_carry_out(assignment, Path(folder) / STORE, connection, evaluator))
 
 
-def _carry_out(assignment: Assignment, store: Path, connection: Connection) -> Report:
+def _failed(job: Job, error: Exception) -> Report:
+    return Report(job, error=f"{type(error).__name__}: {error}", traceback="".join(traceback.format_exception(error)))
+
+
+def _carry_out(assignment: Assignment, store: Path, connection: Connection, evaluator: RayEvaluator | None) -> Report:
     said = time.monotonic()
 
     def told(evaluations: int) -> None:
@@ -140,18 +136,20 @@ def _carry_out(assignment: Assignment, store: Path, connection: Connection) -> R
 
     job = assignment.job
     try:
-        finished = run_job(job, assignment.strategy, assignment.budget, assignment.initial, store, told)
+        finished = run_job(job, assignment.strategy, assignment.budget, assignment.initial, store, told, evaluator)
     except Exception as error:  # whatever it is, it is one run's failure, recorded with its traceback
-        return Report(job, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+        return _failed(job, error)
     return Report(job, finished.evaluations, finished)
 
 
 class Pool:
-    """Workers that take assignments, at most one each. Use as a context; leaving it ends them, at work or not."""
+    """Workers that take assignments, at most one each. Use as a context; leaving it ends them, at work or not.
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self._folder, self._size = folder, workers
-        self._context = multiprocessing.get_context("spawn")
+    ray: address of the cluster on which problems are evaluated; None: in the workers themselves.
+    """
+
+    def __init__(self, folder: Path, workers: int, ray: str | None = None) -> None:
+        self._folder, self._size, self._ray = folder, workers, ray
         self._workers: dict[Connection, SpawnProcess] = {}
         self._busy: dict[Connection, Job] = {}
 
@@ -161,7 +159,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for connection, process in self._workers.items():
             if connection in self._busy:
-                process.kill()  # everything told is in the store
+                kill_worker(process)  # everything told is in the store
             else:
                 connection.send(None)
         for connection, process in self._workers.items():
@@ -197,9 +195,7 @@ class Pool:
             except (EOFError, OSError):
                 process = self._workers.pop(connection)
                 process.join()
-                code = process.exitcode or 0
-                how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit status {code}"
-                text = f"the worker process ended by {how}; see {self._folder / LOG}"
+                text = f"the worker process {how_it_ended(process)}; see {self._folder / LOG}"
                 report = Report(job, error=text, traceback=text)
             if report.last:
                 del self._busy[connection]
@@ -207,18 +203,6 @@ class Pool:
         return found
 
     def _start(self) -> Connection:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs, str(self._folder)), daemon=True)
-        before = {name: os.environ.get(name) for name in THREADS}
-        os.environ.update(dict.fromkeys(THREADS, "1"))  # inherited by the process that starts here, then restored
-        try:
-            process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-        theirs.close()
+        process, ours = start_worker(work, str(self._folder), self._ray)
         self._workers[ours] = process
         return ours
