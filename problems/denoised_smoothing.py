@@ -105,7 +105,8 @@ def open_copy(classifier: MLPClassifier) -> Scores:
 class Denoiser(nn.Module):
     """x + conv(relu(... conv(x))): 3 x 3 convolutions of these hidden channels around a shortcut, images stay their size.
 
-    Weights start uniform within 1 / sqrt(inputs of the unit), from the seed and not from torch's global generator.
+    Weights start uniform within 1 / sqrt(inputs of the unit), from the seed and not from torch's global generator; those of
+    the last convolution at 0, so that training starts from the classifier as it is.
 
     >>> [sum(p.numel() for p in Denoiser(hidden).parameters()) for hidden in ((4,), (8, 8))]
     [77, 737]
@@ -122,6 +123,8 @@ class Denoiser(nn.Module):
             for values in conv.parameters():
                 nn.init.uniform_(values, -bound, bound, generator=generator)
             stages += [conv, nn.ReLU()]
+        for values in conv.parameters():
+            nn.init.zeros_(values)
         self.body = nn.Sequential(*stages[:-1])
 
     def forward(self, images: Tensor) -> Tensor:
