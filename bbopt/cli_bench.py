@@ -158,22 +158,28 @@ def _strategy(name: str) -> dict[str, Any]:
     "--initial", default=20, show_default=True, type=click.IntRange(0), help="Shared random points of each run."
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes. [default: one per core]")
+@click.option("--ray", metavar="[ADDRESS]", is_flag=False, flag_value="", default=None,
+              help="Evaluate on Ray: the cluster at ADDRESS or RAY_ADDRESS, or a new one on this machine.")  # fmt: skip
 @click.option("--problem", "only", multiple=True, metavar="P", help="Only this problem of the suite; repeatable.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @json_option
 def bench(suite: str, chosen: tuple[str, ...], budget: int, seeds: str, out: str, initial: int, workers: int | None,
-          only: tuple[str, ...], quiet: bool, as_json: bool) -> None:  # fmt: skip
+          ray: str | None, only: tuple[str, ...], quiet: bool, as_json: bool) -> None:  # fmt: skip
     """Run strategies on the problems of SUITE (or on one problem of this name), each with several seeds.
 
     Every evaluation is in the folder as soon as it is done. Ctrl-C and the same command later go on where it stopped;
     the same folder may get more problems, strategies, seeds, or a larger budget. `bbopt report` makes the report, also
     of a benchmark that is not complete. Exit status 1 if a run failed; the next call tries it again.
 
+    With --ray, problems are evaluated by workers on a Ray cluster, one evaluation of each run at a time: the results are
+    the same. Strategies and the folder stay here.
+
     \b
     Examples:
       bbopt bench engineering --strategy gp --strategy random --budget 60 --seeds 3 --out results
       bbopt bench engineering --problem spring --problem welded_beam -s gp -s cmaes:population=8 -b 100 --seeds 10-19 -o two
       bbopt bench hartmann6 -s sobol -s random -b 100 --seeds 30 -o hartmann
+      bbopt bench hartmann6 -s gp -b 100 --seeds 30 -o cluster --ray 10.0.0.5:6379 --workers 16
 
     JSON: folder, complete and planned (runs), failed (error by name of the run, problem/strategy/seed).
     """
@@ -193,8 +199,9 @@ def bench(suite: str, chosen: tuple[str, ...], budget: int, seeds: str, out: str
             raise click.UsageError(f"--problem: {suite} has {', '.join(listed)}; got {strange[0]!r}")
     try:
         outcome = run_bench(
-            only or suite, named, budget, numbers, out, initial=initial, workers=workers, progress=not quiet
-        )
+            only or suite, named, budget, numbers, out, initial=initial, workers=workers, progress=not quiet,
+            ray=False if ray is None else ray or True,
+        )  # fmt: skip
     except KeyboardInterrupt:
         note("what was evaluated is safe; the same command goes on from here")
         raise

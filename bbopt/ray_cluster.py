@@ -163,6 +163,11 @@ class Cluster:
         self._ray = ray
         self._holder = ray.remote(_Holder)
 
+    @property
+    def address(self) -> str:
+        """Where other processes reach it."""
+        return str(self._ray.get_runtime_context().gcs_address)
+
     def put(self, value: Any) -> Any:
         """Store a value on the cluster, once: a reference that travels in place of it.
 

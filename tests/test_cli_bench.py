@@ -92,12 +92,15 @@ def test_what_bench_passes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert (suite, budget, seeds, out) == ("synthetic", 30, 2, str(tmp_path))
     assert list(named) == ["random", "cmaes:population=8"]
     assert named["cmaes:population=8"] == table.configured("cmaes", {"population": 8})
-    assert options == {"initial": 20, "workers": None, "progress": False}
+    assert options == {"initial": 20, "workers": None, "progress": False, "ray": False}
     result = run("bench", "synthetic", "-s", "random", "--problem", "branin", "--problem", "levy_10", *words, "3-4",
                  "--initial", 5, "--workers", 1)  # fmt: skip
     assert f"4 of 4 runs are complete; the report: bbopt report {tmp_path}" in result.stdout
     assert bench.calls[1][0][0] == ("branin", "levy_10") and bench.calls[1][0][3] == [3, 4]
-    assert bench.calls[1][1] == {"initial": 5, "workers": 1, "progress": True}
+    assert bench.calls[1][1] == {"initial": 5, "workers": 1, "progress": True, "ray": False}
+    for given, passed in ((["--ray"], True), (["--ray", "head:6379"], "head:6379"), (["--ray", "--quiet"], True)):
+        run("bench", "branin", "-s", "random", *words, 1, *given)
+        assert bench.calls[-1][1]["ray"] == passed
 
 
 def test_bench_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,17 +8,20 @@ before it is asked for the first time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import problems
 from bbopt.bench.plan import Job
-from bbopt.errors import Exhausted, UsageError
+from bbopt.errors import EvaluatorError, Exhausted, UsageError
+from bbopt.evaluate import Evaluator, InProcess
 from bbopt.optimizer import Optimizer
+from bbopt.outcome import Batch, Outcome
 from bbopt.strategy import Strategy
 from bbopt.task import Task
 
@@ -55,6 +58,20 @@ def initial_design(problem: str, task: Task, seed: int, n: int) -> list[dict[str
     return [space.decode(rows[key]) for key in distinct]
 
 
+@dataclass(frozen=True)
+class Named:
+    """A problem by its name, which is what travels to a worker.
+
+    >>> Named("jlh1")({"x1": 0.375, "x2": 0.375})
+    {'f': 0.03125, 'g1': 0.0}
+    """
+
+    problem: str
+
+    def __call__(self, params: dict[str, Any]) -> dict[str, float]:
+        return problems.get(self.problem)(params)
+
+
 def run_job(
     job: Job,
     strategy: Strategy | str,
@@ -62,41 +79,57 @@ def run_job(
     initial: int,
     store: Path,
     told: Callable[[int], None] = lambda evaluations: None,
+    evaluator: Evaluator | None = None,
 ) -> Finished:
-    """Carry a run to `budget` answered evaluations; `told` hears their number after each one.
+    """Carry a run to `budget` answered evaluations, one at a time; `told` hears their number after each one.
 
-    An open trial that a dead process left behind is answered first. An exception of the problem ends the run and is
-    raised; the trial stays open, so that the next attempt begins with it.
+    evaluator: what calls the problem, `InProcess()` by default. An open trial that a dead process left behind is answered
+    first. An exception of the problem, or a worker that dies, ends the run and is raised; the trial stays open, so that
+    the next attempt begins with it.
     """
     problem = problems.get(job.problem)
     if problem.task.m != 1:
         raise UsageError(f"bench: expected problems with one objective, {job.problem} has {problem.task.m}")
     design = initial_design(job.problem, problem.task, job.seed, min(initial, budget))
+    place = InProcess() if evaluator is None else evaluator
+    function = problem if evaluator is None else Named(job.problem)
     with Optimizer.create_or_open(
         problem.task, strategy, seed=job.seed, budget=budget, store=store, name=job.study, retries=0
     ) as opt:
         trials = opt.trials()
         answered = sum(trial.status in ANSWERED for trial in trials)
         created, new = len(trials), 0
-
-        def answer(number: int, params: Mapping[str, Any]) -> None:
-            nonlocal answered, new
-            opt.tell(number, problem(params))
-            answered, new = answered + 1, new + 1
-            told(answered)
-
-        for trial in trials:
-            if trial.status == "open" and answered < budget:
-                answer(trial.number, trial.params)
+        open_rows = [batch.take(slice(i, i + 1)) for batch in opt.open_rows() for i in range(len(batch))]
         queued = any(trial.status == "queued" for trial in trials)
-        while answered < budget:
-            if created < len(design) and not queued:
-                opt.enqueue(design[created])
-                created += 1
-            queued = False
-            try:
-                trial = opt.ask()
-            except Exhausted:
-                return Finished(answered, new, True)
-            answer(trial.number, trial.params)
-    return Finished(answered, new, False)
+        out = exhausted = False
+
+        def supply(rows: int, fresh: int) -> list[Batch]:
+            """The next row, once the last one is answered: what a strategy is told before it is asked is the same
+            wherever the problem is evaluated."""
+            nonlocal created, queued, out, exhausted
+            if out or answered >= budget:
+                return []
+            if open_rows:
+                batches = [open_rows.pop(0)]
+            else:
+                if created < len(design) and not queued:
+                    opt.enqueue(design[created])
+                    created += 1
+                queued = False
+                try:
+                    batches = opt.ask_rows(1)
+                except Exhausted:
+                    exhausted = True
+                    return []
+            out = True
+            return batches
+
+        with closing(cast(Generator[Outcome], place.run(function, problem.task, supply))) as outcomes:
+            for outcome in outcomes:
+                failure = outcome.failures.get(0)
+                if failure is not None:
+                    raise failure.error or EvaluatorError(failure.reason)
+                opt.tell(int(outcome.batch.numbers[0]), outcome.results[0])
+                out, answered, new = False, answered + 1, new + 1
+                told(answered)
+    return Finished(answered, new, exhausted)

@@ -14,6 +14,7 @@ import problems
 from bbopt.bench.plan import SELECTION, Job, Plan, as_seeds, cores, join, machine, now, read_json, versions, write_json
 from bbopt.bench.pool import STORE, Assignment, Pool, Report, folder_lock
 from bbopt.errors import UsageError
+from bbopt.ray_cluster import open_cluster
 from bbopt.store import SQLiteStore
 from bbopt.strategy import Strategy
 from bbopt.table import configured
@@ -62,6 +63,7 @@ def run_bench(
     initial: int = 20,
     workers: int | None = None,
     progress: bool | Callable[[Progress], None] = True,
+    ray: bool | str = False,
 ) -> Outcome:
     """Run every strategy on every problem with every seed, and return what became of it.
 
@@ -69,7 +71,9 @@ def run_bench(
     names of strategies; budget: evaluations per run, the initial ones included; seeds: how many, or a list; out: the
     folder, made if it is not there; initial: points of the shared initial design, uniform in the unit cube; workers:
     processes, by default one per core; progress: True shows a bar on standard error, a function gets `Progress` about
-    five times a second, False is silent.
+    five times a second, False is silent; ray: evaluate problems by `RayEvaluator`, on the cluster of this address, or with
+    True on that of RAY_ADDRESS or a new one on this machine. Every run has one evaluation at a time there, so the trials
+    are those of a benchmark without Ray; strategies, and the store, stay on this machine.
 
     A folder that holds the same benchmark is continued, and may be extended by problems, strategies, seeds or a larger
     budget. A run that fails is recorded with its traceback in `runs.json`, the rest goes on, and the next call tries it
@@ -85,13 +89,24 @@ def run_bench(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(folder_lock(folder))
-        session = _Session(folder, plan, {n: (t.space.dimension, t.c) for n, t in tasks.items()}, workers or cores())
+        address = None
+        if ray is not False:
+            workers, address = _on_ray(stack, None if ray is True else ray, workers)
+        sizes = {n: (t.space.dimension, t.c) for n, t in tasks.items()}
+        session = _Session(folder, plan, sizes, workers or cores(), address)
         show = progress if callable(progress) else None
         if progress is True:
             from bbopt.bench.progress import bar
 
             show = stack.enter_context(bar(plan.suite))
         return session.run(show or (lambda _: None))
+
+
+def _on_ray(stack: ExitStack, address: str | None, workers: int | None) -> tuple[int, str]:
+    """How many runs at once, each with an evaluation on one CPU of a cluster, and its address."""
+    cluster = stack.enter_context(open_cluster(address, cpus=workers))
+    room = cluster.size("bench", workers, 1.0, 0.0)
+    return (min(room, cores()) if workers is None else room), cluster.address
 
 
 def _problems(names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -104,16 +119,24 @@ def _problems(names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 class _Session:
     """One call of `run_bench`: what there is to do, what was done, and how long the rest may take."""
 
-    def __init__(self, folder: Path, plan: Plan, sizes: Mapping[str, tuple[int, int]], workers: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        sizes: Mapping[str, tuple[int, int]],
+        workers: int,
+        ray: str | None = None,
+    ) -> None:
         if workers < 1:
             raise UsageError(f"bench: expected workers >= 1, got {workers}")
-        self.folder, self.plan, self.sizes, self.workers = folder, plan, sizes, workers
+        self.folder, self.plan, self.sizes, self.workers, self._ray = folder, plan, sizes, workers, ray
         found = read_json(folder / DEFINITION)
         document = join(found, plan, folder) if found else {**plan.to_json(), "sessions": []}
         self._session = {
             "began": now(),
             "ended": None,
             "workers": workers,
+            "ray": ray is not None,
             "versions": versions(),
             "machine": machine(),
         }
@@ -132,7 +155,7 @@ class _Session:
         self._count()
         waiting = sorted((job for job in self.told if not self._done(job)), key=self.units)
         try:
-            with Pool(self.folder, min(self.workers, max(1, len(waiting)))) as pool:
+            with Pool(self.folder, min(self.workers, max(1, len(waiting))), self._ray) as pool:
                 while waiting or pool.busy:
                     while waiting and pool.idle:
                         self._give(pool, waiting.pop())
