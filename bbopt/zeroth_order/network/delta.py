@@ -13,7 +13,9 @@ a byte budget and the network alone, hence so does the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -30,6 +32,7 @@ BYTES = {"cpu": 2**21, "cuda": 2**26}
 """Bytes of the widest tensor of a chunk: on a CPU a few of them should fit its level-2 cache, a GPU wants to be filled."""
 MOST = 512
 """Perturbations of a chunk at most."""
+Made = Callable[[Tensor, Tensor], State]
 FEW = 8
 """Chunks of fewer perturbations than this have their unperturbed pass apart: a row in each would cost too much."""
 
@@ -77,31 +80,41 @@ class Delta:
 
     def changes(self, parameter: str, index: Tensor, steps: Tensor) -> Tensor:
         use, local = self.entry(parameter)
-        path, source = self.path(use.place), self.operation(use.place)
+        return self.swept(use.place, partial(self.operation(use.place).perturbed, local), index, steps)
+
+    def swept(self, place: int, made: Made, index: Tensor, steps: Tensor, samples: bool = False) -> Tensor:
+        """(n,) float64 changes of the loss, or (n, B) of its samples, for n changes at a node, chunk by chunk.
+
+        made: of some entries of index and steps, what they make of the node's output.
+        """
+        path = self.path(place)
         index, steps = index.to(self.base.outputs.device), steps.to(self.base.outputs)
+        if not len(index):
+            return steps.new_zeros((0, self.graph.batch) if samples else 0, dtype=torch.float64)
         size = self.rows(path)
-        apart = size < FEW
+        in_channel = self.loss.channel_samples if samples else self.loss.channel_means
+        in_outputs = self.loss.samples if samples else self.loss.means
         found = []
         for some, step in zip(*(each.tensor_split(-(-len(index) // size)) for each in (index, steps)), strict=True):
-            if path.dense and not apart:
+            with_base = path.dense and size >= FEW
+            if with_base:
                 some, step = torch.cat([some, some[-1:]]), torch.cat([step, step.new_zeros(1)])
-            state = self.spread(path, use.place, source.perturbed(local, some, step))
-            if not isinstance(state, Dense):
-                found.append(
-                    self.loss.channel_means(state) if isinstance(state, Channel) else self.loss.means(state.values)
-                )
-            elif apart:
-                found.append(self.loss.means(state.values - self._base_of(path, use.place, local, some)))
+            state = self.spread(path, place, made(some, step))
+            if isinstance(state, Channel):
+                found.append(in_channel(state))
+            elif isinstance(state, Difference):
+                found.append(in_outputs(state.values))
+            elif with_base:
+                found.append(in_outputs(state.values[:-1] - state.values[-1:]))
             else:
-                found.append(self.loss.means(state.values[:-1] - state.values[-1:]))
-        return torch.cat(found) if found else steps.double()
+                found.append(in_outputs(state.values - self._base_of(path, place, made, some)))
+        return torch.cat(found)
 
-    def _base_of(self, path: Path, place: int, local: str, some: Tensor) -> Tensor:
+    def _base_of(self, path: Path, place: int, made: Made, some: Tensor) -> Tensor:
         """Outputs of an unperturbed chunk of the same shape, so that they were rounded in the same way."""
         key = (place, len(some))
         if key not in self._unperturbed:
-            nothing = torch.zeros(len(some), dtype=self.base.outputs.dtype, device=some.device)
-            state = self.spread(path, place, self.operation(place).perturbed(local, some, nothing))
+            state = self.spread(path, place, made(some, self.base.outputs.new_zeros(len(some))))
             assert isinstance(state, Dense)
             self._unperturbed[key] = state.values
         return self._unperturbed[key]

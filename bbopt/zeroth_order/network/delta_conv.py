@@ -141,3 +141,28 @@ class Conv(Operation):
     @cached_property
     def _padded(self) -> Tensor:
         return self.geometry.padded(self.rows())
+
+    @property
+    def positions(self) -> int:
+        """Units per output channel."""
+        return math.prod(self.output().shape[1:-1])
+
+    def unit(self, number: Tensor, steps: Tensor) -> Channel:
+        """Steps of single units z_o[position], the same for all samples; number: o times positions plus position."""
+        base, rows = self.output(), torch.arange(len(number), device=number.device)
+        delta = base.new_zeros((len(number), *base.shape[1:]))
+        delta.view(len(number), self.positions, -1)[rows, number % self.positions] = steps[:, None]
+        return Channel(delta, *channels(number // self.positions))
+
+    def weight_slopes(self, outputs: Tensor, slopes: Tensor) -> Tensor:
+        """(n, inputs * taps): sum over positions and samples of the slopes (n, positions, B) times what met the kernel."""
+        windows = self.geometry.windows(self._padded, self.output().shape[1:-1])
+        windows = windows.flatten(1, len(self.geometry.kernel))  # (C, taps, *out, B)
+        width, group = self.weight.shape[1], outputs // (len(self.weight) // self.groups)
+        found = slopes.new_zeros((len(outputs), width, self.geometry.taps))
+        for part in group.unique().tolist():
+            own = group == part
+            for tap in range(self.geometry.taps):
+                met = windows[part * width : (part + 1) * width, tap].reshape(width, -1)
+                found[own, :, tap] = slopes[own].flatten(1) @ met.to(slopes.dtype).t()
+        return found.flatten(1)

@@ -67,3 +67,16 @@ class Linear(Operation):
         change = steps if given is None else self.rows().movedim(-2, 0)[given] * steps
         values.movedim(-2, 1)[torch.arange(len(index), device=index.device), output] += change
         return Dense(values)
+
+    @property
+    def positions(self) -> int:
+        """Units per output: one per sample, or none where columns are not the dimension after the batch."""
+        return 1 if self._flat else 0
+
+    def unit(self, number: Tensor, steps: Tensor) -> Channel:
+        """Steps of single units z_o, the same for all samples: what steps of b_o do."""
+        return Channel(steps[:, None].expand(-1, self.graph.batch), *channels(number))
+
+    def weight_slopes(self, outputs: Tensor, slopes: Tensor) -> Tensor:
+        """(n, K): sum over samples of the slopes (n, 1, B) by units times what the weights were multiplied by."""
+        return slopes[:, 0] @ self.rows().to(slopes.dtype).t()

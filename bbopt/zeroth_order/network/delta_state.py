@@ -7,9 +7,9 @@ makes the first layers after a perturbation nearly free. The batch is the last d
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bbopt.errors import NotHandled
@@ -106,12 +106,13 @@ def width(state: State | Difference) -> int:
 def channels(index: Tensor) -> tuple[Tensor, tuple[tuple[int, int, int], ...]]:
     """Channel numbers with their runs of equal neighbours.
 
+    >>> import torch
     >>> channels(torch.tensor([4, 4, 2]))[1]
     ((0, 2, 4), (2, 3, 2))
     """
-    found, counts = torch.unique_consecutive(index, return_counts=True)
     runs, start = [], 0
-    for channel, count in zip(found.tolist(), counts.tolist(), strict=True):
-        runs.append((start, start + count, channel))
-        start += count
+    for channel, equal in itertools.groupby(index.tolist()):
+        end = start + len(list(equal))
+        runs.append((start, end, channel))
+        start = end
     return index, tuple(runs)

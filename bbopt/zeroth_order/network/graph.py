@@ -15,6 +15,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx, nn
@@ -166,10 +167,7 @@ def trace(base: BasePass) -> Graph:
     Raises NotApplicable where the forward cannot be written down as a list, or the list does not give what it gave.
     """
     module = base.problem.module
-    try:
-        written = list(fx.Tracer().trace(module).nodes)
-    except Exception as error:  # whatever a forward does with a stand-in for a tensor, that is the reason
-        raise NotApplicable(f"the forward cannot be traced: {type(error).__name__}: {error}") from error
+    written = _written(module)
     base.rewind()
     nodes, output = _run(module, base.problem.inputs, written)
     value = nodes[output].value
@@ -178,6 +176,34 @@ def trace(base: BasePass) -> Graph:
             "the traced forward gives other outputs than the module (hooks, or tensors that share memory)"
         )
     return Graph(base, tuple(nodes), output, _uses(module, nodes))
+
+
+def _written(module: nn.Module) -> list[fx.Node]:
+    """What `torch.fx` writes down, from memory where the module and its settings are those of the last time."""
+    settings = tuple(_settings(module))
+    known = _TRACES.get(module)
+    if known is not None and known[0] == settings:
+        return known[1]
+    try:
+        written = list(fx.Tracer().trace(module).nodes)
+    except Exception as error:  # whatever a forward does with a stand-in for a tensor, that is the reason
+        raise NotApplicable(f"the forward cannot be traced: {type(error).__name__}: {error}") from error
+    if not any(each.op == "get_attr" and "_tensor_constant" in str(each.target) for each in written):
+        _TRACES[module] = settings, written  # constants would hang on the module, which is left as it was
+    return written
+
+
+_TRACES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], list[fx.Node]]] = WeakKeyDictionary()
+"""Traces take longer than a small network's forward. A stale one would be found out: it is compared with each base pass."""
+
+
+def _settings(module: nn.Module) -> Iterator[Any]:
+    """What a forward may depend on besides tensors: the parts, and their plain attributes, the training flag among them."""
+    for part in module.modules():
+        yield id(part), type(part)
+        for name, value in vars(part).items():
+            if value is None or isinstance(value, bool | int | float | str | tuple):
+                yield name, value
 
 
 def close(found: Tensor, wanted: Tensor) -> bool:
