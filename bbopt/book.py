@@ -335,11 +335,9 @@ class Book:
         query = record.query.id
         lesson = self._lesson(record, row)
         if lesson is not None:
-            told = record.rows(OK, IMPOSSIBLE)
-            others = (
-                np.intersect1d(self.learnt(*self.lessons[lesson]), told[told != row]) if row >= 0 else np.zeros(0, int)
-            )
-            if len(others):
+            others = self.learnt(*self.lessons[lesson])
+            others = others[np.isin(record.status[others], (OK, IMPOSSIBLE)) & (others != row)]
+            if row >= 0 and len(others):
                 record.chunks.append(others)
                 self.lessons[lesson] = (query, -1 - len(record.chunks))
             else:

@@ -11,7 +11,7 @@ from bbopt.book import rows_to_log
 from bbopt.errors import AlreadyTold, UsageError, ValueRefused
 from bbopt.outcome import Batch
 from bbopt.query import STATUSES, Query, Values
-from bbopt.record import CANCELLED, IMPOSSIBLE, OK, RANKED, Record
+from bbopt.record import IMPOSSIBLE, OK, OPEN, QUEUED, RANKED, Record
 from bbopt.telling import Telling
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -85,38 +85,38 @@ class TellingRows(Telling):
         ValueRefused, AlreadyTold; nothing is recorded then.
         """
         failed = failures or {}
-        good = np.setdiff1d(np.arange(len(batch)), np.fromiter(failed, int, len(failed)))
+        has_result = np.ones(len(batch), bool)
+        has_result[list(failed)] = False
         numbers = np.asarray(metrics, float)
-        if numbers.shape != (len(batch), len(self.task.metrics)) or not np.isfinite(numbers[good]).all():
+        if numbers.shape != (len(batch), len(self.task.metrics)) or not np.isfinite(numbers[has_result]).all():
             raise ValueRefused(
                 f"tell_rows: expected finite numbers ({len(batch)}, {len(self.task.metrics)}), got {numbers!r}"
             )
         with self._lock, self._writing() as (writer, events):
             record = self._record_of(batch)
-            if len(batch) == 1 or (record.attempts[batch.rows] != batch.attempt).any():
-                alone = list(range(len(batch)))  # with all that can be said of a single row
-            else:
-                alone = np.flatnonzero(np.isin(record.status[batch.rows], (OK, IMPOSSIBLE, RANKED, CANCELLED))).tolist()
-            for position in alone:
-                self._apply(events)
-                row = int(batch.rows[position])
-                if position in failed:
-                    self._fail_one(writer, events, record, row, batch.attempt, *failed[position])
-                else:
+            rows = batch.rows
+            plain = np.isin(record.status[rows], (OPEN, QUEUED)) & (record.attempts[rows] == batch.attempt)
+            if len(batch) == 1:
+                plain[:] = False  # the log reads better so
+            for position in np.flatnonzero(~plain).tolist():  # with all that has to be looked at for one that is not
+                row = int(rows[position])
+                if has_result[position]:
                     named = dict(zip(self.task.metrics, numbers[position].tolist(), strict=True))
                     body = {"values": named, "std": {}, "cost": None}
                     self._tell_one(writer, events, record, row, batch.attempt, body)
-            together = good[~np.isin(good, alone)]
-            if len(together):
-                rows = rows_to_log(batch.rows[together])
-                events.append(writer.append("tell_query", {"query": record.query.id, "rows": rows, "status": None,
-                                            "metrics": numbers[together], "std": None, "cost": None}))  # fmt: skip
-            left = [position for position in failed if position not in alone]
-            for reason, impossible in sorted({failed[position] for position in left}):
-                rows = rows_to_log(
-                    batch.rows[[position for position in left if failed[position] == (reason, impossible)]]
-                )
-                events.append(writer.append("fail_rows", {"query": record.query.id, "rows": rows,
+                else:
+                    self._fail_one(writer, events, record, row, batch.attempt, *failed[position])
+                self._apply(events)
+            good = plain & has_result
+            if good.any():
+                events.append(writer.append("tell_query", {"query": record.query.id, "rows": rows_to_log(rows[good]),
+                                            "metrics": numbers[good], "std": None, "cost": None, "status": None}))  # fmt: skip
+            alike: dict[tuple[str, bool], list[int]] = {}
+            for position, failure in failed.items():
+                if plain[position]:
+                    alike.setdefault(failure, []).append(int(rows[position]))
+            for (reason, impossible), these in alike.items():
+                events.append(writer.append("fail_rows", {"query": record.query.id, "rows": rows_to_log(np.array(these)),
                                             "reason": reason, "impossible": impossible}))  # fmt: skip
 
     def _record_of(self, batch: Batch) -> Record:
