@@ -22,8 +22,8 @@ from bbopt.device_batch import batching_of
 from bbopt.errors import BboptError, UsageError
 from bbopt.evaluate import Function, Supply, check_count, check_seconds, task_rows
 from bbopt.evaluate_pool import Gone, Pool, Ready, Refused, Report, Said, Worker
-from bbopt.evaluate_work import Part, Work
-from bbopt.outcome import Batch, Outcome, portable
+from bbopt.evaluate_work import Work, sendable
+from bbopt.outcome import Batch, Outcome
 from bbopt.query import Rows
 from bbopt.task import Task
 from bbopt.worker_process import follow_parent, how_it_ended, kill_worker, start_worker
@@ -189,30 +189,9 @@ def _work(connection: Connection, held: bytes) -> None:
             query = query if given is None else given
             said, ready = time.monotonic(), []
             for part in work.parts(query, rows):
-                ready.append(_sendable(part))
+                ready.append(sendable(part, ForkingPickler.dumps, ForkingPickler.loads))
                 if time.monotonic() - said >= FLUSH_SECONDS:
                     connection.send(ready)
                     said, ready = time.monotonic(), []
             if ready:
                 connection.send(ready)
-
-
-def _sendable(part: Part) -> Part:
-    """The same part; results and exceptions that do not survive the journey as text."""
-    results = part.results if isinstance(part.results, np.ndarray) else [_plain(value) for value in part.results]
-    dumps, loads = ForkingPickler.dumps, ForkingPickler.loads
-    return Part(results, {i: portable(failure, dumps, loads) for i, failure in part.failures.items()})
-
-
-def _plain(value: Any) -> Any:
-    if (
-        value is None
-        or isinstance(value, float | int | str)
-        or (type(value) is dict and all(isinstance(item, float | int | str) for item in value.values()))
-    ):
-        return value
-    try:
-        ForkingPickler.loads(ForkingPickler.dumps(value))
-    except Exception:  # it is no number: let the one who reads it say so
-        return repr(value)
-    return value

@@ -19,10 +19,10 @@ import numpy as np
 
 from bbopt.device_batch import Batching, batching_of
 from bbopt.errors import UsageError
-from bbopt.evaluate import Function, Supply, check_count, task_rows
+from bbopt.evaluate import Function, Supply, check_count, check_seconds, task_rows
 from bbopt.evaluate_pool import Gone, Pool, Ready, Refused, Report, Said, Worker
-from bbopt.evaluate_work import Part, Work
-from bbopt.outcome import Batch, Outcome, portable
+from bbopt.evaluate_work import Part, Work, sendable
+from bbopt.outcome import Batch, Outcome
 from bbopt.query import Rows
 from bbopt.ray_cluster import Cluster, RayWorker, WorkerDied, open_cluster, pickler
 from bbopt.task import Task
@@ -72,8 +72,7 @@ class RayEvaluator:
                 raise UsageError(f"{who}: {what}: expected a whole number above 1, as Ray does, got {share!r}")
         if not self.cpus and not self.gpus and self.workers is None:
             raise UsageError(f"{who}: expected workers= where a worker takes no share of CPUs or GPUs")
-        if self.seconds is not None and not (isinstance(self.seconds, int | float) and self.seconds > 0):
-            raise UsageError(f"{who}: seconds: expected a time limit above 0, or None; got {self.seconds!r}")
+        check_seconds(who, self.seconds)
 
     def run(self, function: Function, task: Task, supply: Supply) -> Iterator[Outcome]:
         """Outcomes of what `supply` gives, as they come; see `bbopt.evaluate.Evaluator`."""
@@ -93,12 +92,8 @@ class _RayWork:
         self._work = Work(function, batching, task)
 
     def evaluate(self, X: Rows, rows: Array) -> list[Part]:
-        """What became of these rows, with exceptions that survive the way back."""
-        dumps, loads = pickler()
-        return [
-            Part(part.results, {i: portable(failure, dumps, loads) for i, failure in part.failures.items()})
-            for part in self._work.parts(X, rows)
-        ]
+        """What became of these rows."""
+        return [sendable(part, *pickler()) for part in self._work.parts(X, rows)]
 
 
 class _Member:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bbopt.device_batch import Batching, DeviceFunction
 from bbopt.interrupt import let_through
-from bbopt.outcome import Failure
+from bbopt.outcome import Failure, portable
 from bbopt.query import Rows
 from bbopt.task import Task
 
@@ -82,3 +82,32 @@ def _failures(errors: list[BaseException | None]) -> dict[int, Failure]:
 def failure(error: BaseException) -> Failure:
     """A failure with the traceback of its exception as the reason."""
     return Failure(error, "".join(traceback.format_exception(error)))
+
+
+def sendable(part: Part, dumps: Callable[[Any], Any], loads: Callable[[Any], Any]) -> Part:
+    """The same part; results and exceptions that do not survive the way to another process as text.
+
+    >>> import pickle
+    >>> sendable(Part([1.0, {"cost": 2}, iter]), pickle.dumps, pickle.loads).results
+    [1.0, {'cost': 2}, <built-in function iter>]
+    >>> sendable(Part([lambda: 1.0]), pickle.dumps, pickle.loads).results[0][:9]
+    '<function'
+    """
+    results = part.results
+    if not isinstance(results, np.ndarray):
+        results = [_plain(value, dumps, loads) for value in results]
+    return Part(results, {i: portable(failure, dumps, loads) for i, failure in part.failures.items()})
+
+
+def _plain(value: Any, dumps: Callable[[Any], Any], loads: Callable[[Any], Any]) -> Any:
+    if (
+        value is None
+        or isinstance(value, float | int | str)
+        or (type(value) is dict and all(isinstance(item, float | int | str) for item in value.values()))
+    ):
+        return value
+    try:
+        loads(dumps(value))
+    except Exception:  # it is no number: let the one who reads it say so
+        return repr(value)
+    return value

@@ -171,14 +171,14 @@ class Cluster:
     def put(self, value: Any) -> Any:
         """Store a value on the cluster, once: a reference that travels in place of it.
 
-        Raises EvaluatorError for a value that cannot be pickled.
+        Raises UsageError for a value that cannot be pickled.
         """
         try:
             return self._ray.put(value)
         except Exception as error:  # pickling runs code of the user's classes: any error may come
-            raise EvaluatorError(
-                f"expected a function and what it holds to be sent to workers by pickle, got {type(error).__name__}: "
-                f"{error}; make such things in the function, or at the top of a module"
+            raise UsageError(
+                f"expected a function, and what it holds, that pickle can send to workers, got {type(error).__name__}: {error}; "
+                "make such things inside the function, or at the top of a module"
             ) from error
 
     def room(self, cpus: float, gpus: float) -> int:
