@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ PICK = st.integers(0, 10**6)
 VALUES = st.fixed_dictionaries(
     {"gain": st.sampled_from([0.0, 1.0, -1.0, 1e300, 0.1]), "load": st.sampled_from([9.0, 10.0, 11.0])}
 )
+FATES = st.lists(st.tuples(st.sampled_from(["ok", "ok", "lost", "impossible", "open"]), VALUES), min_size=1, max_size=7)
 POINTS = st.fixed_dictionaries({"x": st.floats(0, 0.9), "y": st.floats(1, 100), "k": st.integers(1, 1000)})
 
 
@@ -123,12 +125,46 @@ class StudyMachine(RuleBasedStateMachine):
             assert TASK.known(TASK.space.encode(trial.params)[None])[0]
             assert self.points.get(trial.number, str(trial.params)) == str(trial.params), "a trial changed its point"
         self.issued += trials
+        self._new_points(opt)
+
+    def _new_points(self, opt: Optimizer) -> None:
         for trial in opt.trials():
             if trial.number not in self.points:
                 taken = [other for other, params in self.points.items() if params == str(trial.params)
                          and self.row(other).status != "cancelled"]  # fmt: skip
                 assert not taken, f"trial {trial.number} repeats the point of {taken}"
                 self.points[trial.number] = str(trial.params)
+
+    @rule(handle=HANDLES, n=st.integers(1, 7), lease=st.sampled_from([None, 10.0]), fates=FATES)
+    def ask_and_tell_rows(
+        self, handle: int, n: int, lease: float | None, fates: list[tuple[str, dict[str, float]]]
+    ) -> None:
+        """Batches at array level: the same rows as trials, some of them answered together, the rest left open."""
+        opt = self.handles[handle]
+        try:
+            wanted = self.model.ask(n, True, self.now, lease)
+        except Waiting:
+            with pytest.raises(Waiting):
+                opt.ask_rows(n, lease=lease)
+            return
+        batches = opt.ask_rows(n, lease=lease)
+        assert [int(number) for batch in batches for number in batch.numbers] == wanted
+        self.issued += [opt.trial(number) for number in wanted]
+        self._new_points(opt)
+        for batch in batches:
+            mine = [fates[int(number) % len(fates)] for number in batch.numbers]
+            assert {self.row(int(number)).issues for number in batch.numbers} == {batch.attempt}
+            part = batch.take(np.array([i for i, (fate, _) in enumerate(mine) if fate != "open"], int))
+            mine = [item for item in mine if item[0] != "open"]
+            if not mine:
+                continue
+            failed = {i: (fate, fate == "impossible") for i, (fate, _) in enumerate(mine) if fate != "ok"}
+            opt.tell_rows(part, np.array([[values["gain"], values["load"]] for _, values in mine]), failed)
+            for number, (fate, values) in zip(part.numbers.tolist(), mine, strict=True):
+                if fate == "ok":
+                    self.model.tell(number, values)
+                else:
+                    self.model.fail(number, fate == "impossible", batch.attempt)
 
     @precondition(lambda self: self.model.rows)
     @rule(handle=HANDLES, pick=PICK, values=VALUES)
