@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features clean
+.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,6 +40,9 @@ bench-ask-amortised: $(READY)  ## the same for amortised-gp and its surrogate al
 
 bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 	$(BIN)/python -m bbopt.bench_overhead
+
+bench-applications: $(READY)  ## a certified defence and a PDE corrector trained by queries, beside first order (a minute; --all: minutes)
+	$(BIN)/python -m bbopt.bench_applications
 
 bench-classify: $(READY)  ## classifiers on engineering designs: F1 against training rows, 20 draws of 8 data sets (resumable)
 	$(BIN)/bbopt bench-classify --out $(OUT)/classify
