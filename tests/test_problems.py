@@ -21,7 +21,8 @@ from bbopt.task import Constraint, Objective, Task
 from problems import Optimum, Problem
 
 MOVED = ("branin@shift3+rotate2", "hartmann6@rotate1", "levy_1", "rosenbrock_2@rotate5", "ackley_60@shift1+rotate1")
-NAMES = (*problems.names(), *MOVED)
+NETWORKS = ("network_mlp_64_10", "network_mlp_tanh_64_3_10@seed2", "network_cnn_2")
+NAMES = (*problems.names(), *MOVED, *NETWORKS)
 
 
 def rows_of(problem: Problem, n: int, seed: int = 0) -> np.ndarray:

@@ -27,7 +27,7 @@ from bbopt.query import Answer, Key, Query, Request, Values
 from bbopt.space import Space
 from bbopt.task import Task
 from bbopt.zeroth_order.cge import CGE
-from bbopt.zeroth_order.columns import continuous_columns, groups, limits
+from bbopt.zeroth_order.columns import continuous_columns, limits
 from bbopt.zeroth_order.coordinates import Scheme
 from bbopt.zeroth_order.descent import DescentState, wait_for_answers
 from bbopt.zeroth_order.masks import random_mask
@@ -134,7 +134,9 @@ class DeepZero:
             return replace(query, memo={**query.memo, LAYERS: phase})
         ratios = state.ratios if len(state.ratios) else self._free_ratios(state.descent.x, layers)
         active = self._active(task.space, layers, ratios, key.seed, state.descent.steps)
-        query = self._cge.around(task, state.descent, request, key, np.intersect1d(columns, active, assume_unique=True))
+        if request.held:
+            active = np.setdiff1d(active, list(request.held))
+        query = self._cge.around(task, state.descent, request, key, active)
         return replace(query, memo={**query.memo, LAYERS: ratios})
 
     def tell(self, task: Task, state: DeepZeroState, query: Query, answer: Answer) -> DeepZeroState:
@@ -236,5 +238,9 @@ class DeepZero:
 def _continuous_parameters(space: Space) -> dict[str, Array]:
     """Name to columns of the parameters that have continuous columns."""
     smooth = continuous_columns(space)
-    names = [name for name in space.names if np.isin(space.slice(name).start, smooth)]
-    return {name: smooth[part] for name, part in zip(names, groups(space, smooth), strict=True)}
+    found = {}
+    for name in space.names:
+        first, last = np.searchsorted(smooth, (space.slice(name).start, space.slice(name).stop))
+        if last > first:
+            found[name] = smooth[first:last]
+    return found
