@@ -136,9 +136,11 @@ class Pool:
                 self._end_the_late()
                 while self._outcomes:
                     yield self._outcomes.popleft()
-        except (KeyboardInterrupt, Stopped, EvaluatorError):
+        except GeneratorExit:
+            raise
+        except BaseException:  # Ctrl-C, Stopped, or no way to go on: what has arrived is not lost
             with suppress(EvaluatorError):
-                self._hear()  # what has arrived is not lost
+                self._hear()
             while self._outcomes:
                 with suppress(Stopped):  # that is known
                     yield self._outcomes.popleft()
