@@ -343,6 +343,13 @@ def test_the_loss_is_that_of_the_network() -> None:
         assert np.array_equal(start, np.concatenate([p.detach().numpy().ravel() for p in network.parameters()]))
 
 
+def test_what_is_shared_cannot_be_written_to() -> None:
+    problem = problems.get("network_mlp_64_4_10")
+    for params in (problem.start, problem.optimum.params):
+        with pytest.raises(ValueError, match="read-only"):
+            params["linear1.weight"][:] = 0.0
+
+
 @pytest.mark.parametrize("name", ["network_mlp_64_4_10", "network_mlp_tanh_64_5_6_10", "network_cnn_2_3"])
 def test_lazy_rows_have_the_losses_of_dense_ones(name: str) -> None:
     problem = problems.get(name)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 import problems
 from bbopt.errors import BboptError, SpaceError, UsageError
+from bbopt.query import CoordinateRows, DirectionRows
 from bbopt.space import Categorical, Float, Space
 from bbopt.task import Constraint, Objective, Task
 from problems import Optimum, Problem
@@ -182,6 +183,24 @@ def test_wrong_points_are_refused_by_name():
     with pytest.raises(SpaceError, match="expected 2 numbers"):
         problems.get("sphere_2")({"x": 1.0})
     assert issubclass(SpaceError, BboptError)
+
+
+@pytest.mark.parametrize("name", ["welded_beam", "hartmann6", "rastrigin_40@rotate1", "network_cnn_2"])
+def test_lazy_rows_are_answered_as_the_dense_ones(name, monkeypatch):
+    """Those of a wide query, also where they are built a few at a time."""
+    problem = problems.get(name)
+    space = problem.task.space
+    base = rows_of(problem, 1, 3)[0]
+    columns = np.append(-1, np.arange(len(base)))
+    lazy = CoordinateRows(base, columns, np.append(0.0, rows_of(problem, 1, 4)[0])).canonical(space)
+    along = DirectionRows(base, np.arange(len(base)), 0.1, "sphere", 0, np.ones(7), np.arange(7), space)
+    for built in (2**22, 3 * len(base)):
+        monkeypatch.setattr("problems.problem.BUILT", built)
+        for rows in (lazy, along):
+            for metric, values in problem.evaluate(rows).items():
+                np.testing.assert_allclose(values, problem.evaluate(rows[:])[metric], rtol=1e-12)
+    with pytest.raises(UsageError, match="expects encoded rows of shape"):
+        problem.evaluate(CoordinateRows(np.zeros(3), np.zeros(2, int), np.zeros(2)))
 
 
 def test_an_empty_batch_has_empty_metrics():

@@ -23,7 +23,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class NetworkFormula:
         rows = len(columns[next(iter(shapes))])
         weights = {name: torch.as_tensor(columns[name], dtype=torch.float64) for name in shapes}
         losses = torch.empty(rows, dtype=torch.float64)
-        per_row = 8 * parameter_count(self.network) + self._activations()
+        per_row = 8 * parameter_count(self.network) + self._activations
 
         def one(some: Mapping[str, Tensor]) -> Tensor:
             return self._loss(functional_call(self.network, dict(some), (self.inputs,)))
@@ -128,7 +128,7 @@ class NetworkFormula:
             after = functional_call(module, {**mine, inner: changed}, (fed[position],))
             return self._loss(functional_call(rest, later, (after,)) if len(rest) else after)
 
-        for part in self._chunks(len(index), 8 * tensor.numel() + self._activations()):
+        for part in self._chunks(len(index), 8 * tensor.numel() + self._activations):
             where = torch.from_numpy(index[part])
             changed = tensor.reshape(1, -1).repeat(len(where), 1)
             changed[torch.arange(len(where)), where] = torch.from_numpy(values[part])
@@ -138,6 +138,7 @@ class NetworkFormula:
     def _loss(self, outputs: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, self.targets)
 
+    @cached_property
     def _activations(self) -> int:
         """Bytes of the largest outputs of a stage for one row, three times over: what goes in, comes out and is kept."""
         largest, out = self.inputs.numel(), self.inputs
@@ -182,7 +183,7 @@ def _problem(name: str, kind: str, sizes: tuple[int, ...], seed: int) -> Problem
             network, flat = resnet20(inputs=1, seed=seed), False
     images = digits(flat, seed)
     formula = NetworkFormula(_pure(network), images.train_inputs[:BATCH].double(), images.train_targets[:BATCH].clone())
-    start = {key: parameter.numpy().copy() for key, parameter in formula.network.named_parameters()}
+    start = _frozen(dict(formula.network.named_parameters()))
     space = Space({key: Float(scale=1.0, shape=value.shape) for key, value in start.items()})
     return Problem(
         name,
@@ -205,10 +206,18 @@ def _pure(network: nn.Sequential) -> nn.Sequential:
     return network.double().requires_grad_(False)
 
 
+def _frozen(weights: Mapping[str, Tensor]) -> dict[str, Array]:
+    """Read-only copies, as everybody who asks for the problem shares them."""
+    arrays = {name: tensor.detach().numpy().copy() for name, tensor in weights.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
 def _unknown_optimum(formula: NetworkFormula, start: Mapping[str, Array]) -> Optimum:
     loss = float(formula._loss(formula.network(formula.inputs)))
     how = "not known: no cross-entropy is below 0, and the start is all that was evaluated"
-    return Optimum(loss, dict(start), how, tolerance=loss)
+    return Optimum(loss, start, how, tolerance=loss)
 
 
 def _fitted_optimum(formula: NetworkFormula) -> Optimum:
@@ -233,7 +242,7 @@ def _fitted_optimum(formula: NetworkFormula) -> Optimum:
     last = [name for name, _ in formula.network.named_parameters()][-2:]
     sharper = {name: tensor * (_SHARPER if name in last else 1.0) for name, tensor in found.items()}
     plain, sharp = (_value(formula, some) for some in (found, sharper))
-    params = {name: tensor.numpy() for name, tensor in (sharper if sharp < plain else found).items()}
+    params = _frozen(sharper if sharp < plain else found)
     value = min(plain, sharp)
     if value < 1e-9:
         return Optimum(0.0, params, "no cross-entropy is below 0; the weights come from L-BFGS with exact gradients, "
