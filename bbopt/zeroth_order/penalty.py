@@ -40,7 +40,9 @@ def grown(weights: Array, slopes: Array, level: Array) -> Array:
     >>> first.tolist(), grown(first, slopes, np.array([0.1])).tolist(), grown(first, slopes, np.array([-0.1])).tolist()
     ([10.0], [15.0], [10.0])
     """
-    length = np.sqrt(np.mean(bounded(slopes) ** 2, axis=0)) if len(slopes) else np.zeros(slopes.shape[1])
+    size = np.abs(bounded(slopes)).max(axis=0, initial=0.0)  # of squares alone small slopes would leave nothing
+    unit = np.where(size > 0.0, size, 1.0)
+    length = unit * np.sqrt(((bounded(slopes) / unit) ** 2).sum(axis=0))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         wanted = FIRST * np.where(length[1:] > 0.0, length[0] / length[1:], 0.0)
     larger = np.where(weights > 0.0, GROWTH * weights, np.where(wanted > 0.0, wanted, 1.0))
