@@ -22,10 +22,6 @@ from bbopt.zeroth_order.network.delta_operation import Operation
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, State, channels
 from bbopt.zeroth_order.network.graph import Graph
 
-WIDE = 512
-"""From so many positions on, a convolution with the samples as a further spatial dimension is the slower way (measured)."""
-
-
 @dataclass(frozen=True)
 class Geometry:
     """How a kernel moves: per spatial dimension its size, stride, dilation, and (left, right) padding; mode of the padding."""
@@ -94,7 +90,7 @@ class Conv(Operation):
         if padding is None:
             values, padding = self.geometry.padded(values), (0,) * len(self.geometry.kernel)
         spatial = len(self.geometry.kernel)
-        if spatial == 3 or (spatial == 2 and math.prod(self.output().shape[1:-1]) >= WIDE):
+        if spatial == 3:  # there is no convolution over four dimensions
             return Dense(self._folded(values, padding))
         convolve = (F.conv2d, F.conv3d)[spatial - 1]
         stride, dilation = (*self.geometry.stride, 1), (*self.geometry.dilation, 1)
