@@ -33,7 +33,7 @@ class CGE:
     None for the best one at the precision of the values (`smoothing.py`); precision: number format that the values come
     from; relative: radii relative to max(|x|, root mean square of the parameter), for parameters without a known scale;
     update: "rprop", "adam", "sgd(momentum=0.9)" or "torch.optim.NAME(...)"; rate: first step in encoded units (for sgd, the
-    factor of the gradient); decay, delay: the rate after t steps is rate ((1 + delay) / (1 + delay + t))^decay.
+    factor of the gradient); decay, delay: the rate after t steps is rate ((1 + delay) / (1 + delay + t))^decay (not for rprop).
 
     >>> CGE(update="sgd", rate=0.01, scheme="central").update
     'sgd'

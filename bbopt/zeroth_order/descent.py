@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bbopt.errors import Waiting
+from bbopt.errors import UsageError, Waiting
 from bbopt.query import Answer, Key, Query, Request, Values
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import centre, continuous_columns, limits
@@ -31,6 +31,7 @@ from bbopt.zeroth_order.penalty import bounded, grown, penalised
 from bbopt.zeroth_order.plans import Plan, plan_of, told_values
 from bbopt.zeroth_order.smoothing import LARGEST
 from bbopt.zeroth_order.update_rule import update_rule
+from bbopt.zeroth_order.updates import Rprop
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,10 +74,14 @@ class Descent:
 
     def check(self, who: str) -> None:
         """Raise UsageError, in the name of `who`, for options out of range."""
-        update_rule(self.update)
         positive(who, "rate", self.rate)
         for name, value in (("decay", self.decay), ("delay", self.delay)):
             not_negative(who, name, value)
+        rule = update_rule(self.update)
+        if self.decay and isinstance(rule, Rprop):
+            raise UsageError(f"{who}: expected decay 0 with rprop, which has step sizes of its own; got {self.decay!r}")
+        if self.delay and not self.decay:
+            raise UsageError(f"{who}: expected a decay with delay={self.delay!r}, got none; delay says when it begins")
 
     def rate_after(self, steps: int) -> float:
         """The rate of the next step, after so many."""

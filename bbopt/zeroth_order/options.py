@@ -20,7 +20,8 @@ def not_negative(who: str, name: str, value: Any) -> None:
         raise UsageError(f"{who}: expected {name} as a finite number of at least 0, got {value!r}")
 
 
-def count(who: str, name: str, value: Any) -> None:
-    """Raise UsageError unless the value is None or a whole number of at least 1."""
-    if value is not None and (type(value) is not int or value < 1):
-        raise UsageError(f"{who}: expected {name} as a whole number of at least 1, or None; got {value!r}")
+def count(who: str, name: str, value: Any, optional: bool = True) -> None:
+    """Raise UsageError unless the value is a whole number of at least 1, or None where it is `optional`."""
+    if (value is None and optional) or (type(value) is int and value >= 1):
+        return
+    raise UsageError(f"{who}: expected {name} as a whole number of at least 1{', or None' * optional}; got {value!r}")

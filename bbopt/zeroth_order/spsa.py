@@ -21,6 +21,7 @@ import numpy as np
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.task import Task
 from bbopt.zeroth_order.descent import DescentState, recommended
+from bbopt.zeroth_order.options import count
 from bbopt.zeroth_order.rge import RGE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -50,6 +51,7 @@ class SPSA:
     instant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        count("SPSA", "directions", self.directions, optional=False)
         _ = self._rge
 
     @cached_property
