@@ -18,12 +18,13 @@ from pathlib import Path
 
 from bbopt.bench import Progress
 from bbopt.bench.plan import as_seeds, cores, machine, now, read_json, versions, write_json
-from bbopt.bench.pool import THREADS, folder_lock
+from bbopt.bench.pool import folder_lock
 from bbopt.bench_classify.job import run_job
 from bbopt.bench_classify.models import MODELS, need_sklearn, unavailable
 from bbopt.bench_classify.plan import DEFINITION, SIZES, SUITE, TEST, Job, Plan, join
 from bbopt.bench_classify.results import RESULTS, Log, Result, read_results
 from bbopt.errors import BboptError, MissingPackage
+from bbopt.worker_process import one_thread_each
 from problems.classification import data_sets
 
 __all__ = ["Outcome", "run_classify"]
@@ -180,20 +181,14 @@ def _worked(jobs: Sequence[Job], test: int, workers: int) -> Iterator[Iterator[R
         return
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # inherited by the processes that start here, then restored
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(theirs,))
-    try:
-        yield _collected([executor.submit(run_job, job, test) for job in jobs])
-    finally:
-        ours.close()  # workers end at once, at work or not: what was scored is in the file
-        theirs.close()
-        executor.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    with one_thread_each():
+        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(theirs,))
+        try:
+            yield _collected([executor.submit(run_job, job, test) for job in jobs])
+        finally:
+            ours.close()  # workers end at once, at work or not: what was scored is in the file
+            theirs.close()
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _collected(futures: Sequence[Future[Result]]) -> Iterator[Result]:
