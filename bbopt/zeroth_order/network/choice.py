@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.base import BasePass
+from bbopt.zeroth_order.network.delta import Delta
 from bbopt.zeroth_order.network.engine import Engine, NotApplicable
 from bbopt.zeroth_order.network.naive import Naive
 from bbopt.zeroth_order.network.prefix import Staged
@@ -15,8 +16,11 @@ from bbopt.zeroth_order.network.vmapped import Vmapped
 Level = Literal["auto", "oracle", "staged", "delta", "units", "hybrid", "vmap"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
+AUTOMATIC: dict[str, tuple[Level, ...]] = {"cpu": ("delta", "staged", "oracle"), "cuda": ("delta", "vmap", "staged", "oracle")}
+"""Fastest first. In products delta never takes more than staged, nor staged more than oracle (`cost`); vmap takes as many as
+staged, in fewer launches, which a GPU waits for and a CPU hardly notices."""
 FALLBACK: tuple[Level, ...] = ("staged", "oracle")
-"""What serves a parameter that the engine of the level cannot, in this order."""
+"""What serves a parameter that the engine of a named level cannot."""
 
 
 class Engines:
@@ -33,6 +37,7 @@ class Engines:
             "oracle": lambda: Naive(base, bytes),
             "staged": lambda: Staged(base, bytes),
             "vmap": lambda: Vmapped(base, bytes),
+            "delta": lambda: Delta(base, bytes),
         }
         if level != "auto" and level not in self._makers:
             raise UsageError(
@@ -41,7 +46,7 @@ class Engines:
         self._made: dict[Level, Engine | str] = {}
         self._serving: dict[str, Engine] = {}
         self._reasons: dict[str, str] = {}
-        order = _automatic(base) if level == "auto" else (level, *(other for other in FALLBACK if other != level))
+        order = AUTOMATIC[base.outputs.device.type] if level == "auto" else (level, *FALLBACK)
         for name in names:
             self._assign(name, order)
         if level != "auto" and all(engine.name != self._name(level) for engine in self._serving.values()):
@@ -86,9 +91,3 @@ class Engines:
             if not isinstance(engine, str) and any(engine.refusal(name) is None for name in names):
                 found.append(level)
         return found
-
-
-def _automatic(base: BasePass) -> tuple[Level, ...]:
-    if base.outputs.device.type == "cuda":  # one launch for many perturbations
-        return ("vmap", *FALLBACK)
-    return FALLBACK
