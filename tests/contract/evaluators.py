@@ -13,10 +13,11 @@ from bbopt.evaluate_processes import Processes
 @dataclass(frozen=True)
 class Subject:
     """make: an evaluator with `workers`, `batch` and `seconds`; apart: the function runs in processes apart from the study,
-    which may die and hang, several at once."""
+    which may die and hang, several at once; says_how: it knows how a worker died."""
 
     make: Callable[..., Evaluator]
     apart: bool
+    says_how: bool = True
 
 
 def _in_process(workers: int = 1, batch: int | None = None, seconds: Any = None) -> InProcess:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -216,11 +219,7 @@ def test_a_worker_that_dies_once_costs_an_attempt(subject: Subject, kind: str, h
     assert {trial.status for trial in trials} == {"ok"}
     assert sorted(trial.attempt for trial in trials) == [1] * 7 + [2]
     (failed,) = [event for event in result.optimizer.history() if event.kind == "fail"]
-    assert how in failed.body["reason"] or not _says_how(subject), failed.body["reason"]
-
-
-def _says_how(subject: Subject) -> bool:
-    return subject.make is bbopt.Processes
+    assert how in failed.body["reason"] or not subject.says_how, failed.body["reason"]
 
 
 @apart
@@ -317,6 +316,60 @@ def test_a_stop_does_not_wait_for_what_is_at_work(subject: Subject, pairs: Path)
     assert result.stopped == "target" and time.monotonic() - started < evaluated.SECONDS
     result.optimizer.close()
     assert statuses(pairs) == ["ok", "open", "ok", "open"]
+
+
+@contextmanager
+def driver(folder: Path, name: str, budget: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that minimizes with two workers, as soon as six evaluations were made."""
+    root = Path(bbopt.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root)])}
+    command = [sys.executable, "-m", "contract.driver", str(folder), name, "2", str(budget)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    try:
+        evaluated.wait_for(lambda: process.poll() is not None or len(calls(folder)) >= 6)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def calls(folder: Path) -> list[tuple[int, float]]:
+    """(process, x) of every evaluation that was made."""
+    path = folder / "calls"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(int(line.split()[0]), float(line.split()[1])) for line in lines]
+
+
+def told(folder: Path) -> dict[int, tuple[float, float]]:
+    """(x, value) of every trial that was told."""
+    with bbopt.Optimizer.open(folder / "runs.db") as opt:
+        return {trial.number: (trial.params["x"], (trial.values or {})["objective"])
+                for trial in opt.trials() if trial.status == "ok"}  # fmt: skip
+
+
+@apart
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_that_is_ended_goes_on(subject: Subject, how: signal.Signals, tmp_path: Path) -> None:
+    """Killed or interrupted in the middle: no worker is left, no told trial is evaluated again, none is told twice."""
+    name = next(name for name, item in EVALUATORS.items() if item is subject)
+    with driver(tmp_path, name, 1000) as process:
+        assert process.poll() is None, process.communicate()[1]
+        process.send_signal(how)
+        process.wait(evaluated.SECONDS)
+        if how == signal.SIGINT:
+            assert process.stderr is not None and b"KeyboardInterrupt" in process.stderr.read()
+    evaluated.wait_for(lambda: not any(alive(pid) for pid, _ in calls(tmp_path)))
+    before, made = told(tmp_path), calls(tmp_path)
+    assert 4 <= len(before) <= len(made) <= len(before) + 2, "more was lost than what was at work"
+    result = run(partial(evaluated.noted, tmp_path), bbopt.InProcess(), len(before) + 5, store=tmp_path / "runs.db")
+    after = told(tmp_path)
+    assert len(after) == result.evaluations == len(before) + 5 and {n: after[n] for n in before} == before
+    again = [x for _, x in calls(tmp_path)[len(made) :]]
+    assert len(again) == 5 and not set(again) & {x for x, _ in before.values()}
+    numbers = [event.body["number"] for event in result.optimizer.history() if event.kind == "tell"]
+    assert sorted(numbers) == sorted(set(numbers)) == sorted(after)
+    assert {trial.attempt for trial in result.optimizer.trials()} == {1}
+    result.optimizer.close()
 
 
 def _no_such_thing() -> Callable[[Any], float]:
