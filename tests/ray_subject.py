@@ -1,21 +1,19 @@
-"""What tests of Ray send to workers: functions and a small training. Workers find this file by PYTHONPATH."""
+"""Objectives that tests of Ray send to workers, which find this file by PYTHONPATH. Loads no torch: workers start often."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
+import bbopt
 from bbopt.ray_cluster import Cluster, open_cluster
-from bbopt.zeroth_order.network.coordinates import Coordinates
-from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
-from bbopt.zeroth_order.network.parallel import Step
 
 
 @contextmanager
@@ -26,99 +24,97 @@ def cluster(monkeypatch: Any) -> Iterator[Cluster]:
         yield opened
 
 
-class Training:
-    """SGD with momentum on a perceptron that learns classes of random points; a function of its seed alone."""
-
-    def __init__(self, seed: int = 0, widths: tuple[int, int, int] = (64, 16, 10), keep: float = 0.5) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        inputs, hidden, outputs = widths
-        self.module = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
-        for parameter in self.module.parameters():
-            nn.init.normal_(parameter, std=0.2, generator=generator)
-        self.optimizer = torch.optim.SGD(self.module.parameters(), lr=0.5, momentum=0.9)
-        self.keep, self.seed = keep, seed
-        self.inputs = torch.randn(256, inputs, generator=generator)
-        self.targets = self.inputs[:, :outputs].argmax(1)
-
-    def step(self, number: int) -> Step:
-        generator = torch.Generator().manual_seed(1000 * self.seed + number)
-        rows = torch.randperm(len(self.inputs), generator=generator)[:64]
-        everything = Coordinates.all(self.module)
-        mask = torch.Generator().manual_seed(number // 2)  # a new one every second step
-        some = torch.randperm(everything.count, generator=mask)[: int(self.keep * everything.count)]
-        problem = NetworkLoss(self.module, self.inputs[rows], CrossEntropy(self.targets[rows]))
-        return Step(problem, everything.select(some), radius=1e-3)
-
-    def apply(self, number: int, gradient: Mapping[str, torch.Tensor]) -> None:
-        for name, parameter in self.module.named_parameters():
-            parameter.grad = gradient.get(name)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def save(self) -> dict[str, Any]:
-        moments = {str(i): state["momentum_buffer"] for i, state in self.optimizer.state_dict()["state"].items()}
-        return {"module": dict(self.module.state_dict()), "moments": moments}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        entries = {int(i): {"momentum_buffer": moment} for i, moment in state["moments"].items()}
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+# -- objectives --------------------------------------------------------------------------------------------------------
 
 
-class Mortal(Training):
-    """Its process is killed by -9 in the middle of a step, once."""
-
-    def __init__(self, trace: Path, number: int) -> None:
-        super().__init__()
-        self.trace, self.number = trace, number
-
-    def step(self, number: int) -> Step:
-        found = super().step(number)
-        if number == self.number and not self.trace.exists():
-            self.module.register_forward_hook(self._die)
-            self.calls = 0
-        return found
-
-    def _die(self, *_: object) -> None:
-        self.calls += 1
-        if self.calls > 20 and not self.trace.exists():
-            self.trace.write_text(str(os.getpid()))
-            os.kill(os.getpid(), signal.SIGKILL)
+def wave(params: dict[str, Any]) -> dict[str, float]:
+    x, y = params["x"], params["y"]
+    return {"f": math.sin(3 * x) * y, "g": x}
 
 
-class Drifting(Training):
-    """Its parameters go their own way at one update, once."""
-
-    def __init__(self, trace: Path) -> None:
-        super().__init__()
-        self.trace = trace
-
-    def apply(self, number: int, gradient: Mapping[str, torch.Tensor]) -> None:
-        super().apply(number, gradient)
-        if number == 1 and not self.trace.exists():
-            self.trace.touch()
-            with torch.no_grad():
-                next(self.module.parameters())[0, 0] += 1e-7
+def first_columns(params: dict[str, Any]) -> float:
+    return float(params["w"][:100].sum() + (params["w"] ** 2).sum())
 
 
-class Failing(Training):
-    """The loss of a step is not finite, unless the state says otherwise."""
+@bbopt.batched
+def batched_bowl(X: Any) -> Any:
+    return (X**2).sum(1)
 
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
 
-    def step(self, number: int) -> Step:
-        found = super().step(number)
-        if number == self.at:
-            inputs = torch.full_like(found.problem.inputs, float("nan"))
-            return Step(NetworkLoss(self.module, inputs, found.problem.loss), found.coordinates, found.radius)
-        return found
+@bbopt.batched(device="cuda")
+def batched_on_gpu(X: Any) -> Any:
+    return X.sum(1)
 
-    def save(self) -> dict[str, Any]:
-        return {**super().save(), "at": self.at}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        super().load(state)
-        self.at = state["at"]
+def killed_once(trace: str, number: int, params: dict[str, Any]) -> float:
+    """By -9, in one of its calls."""
+    path = Path(trace)
+    calls = getattr(killed_once, "calls", 0) + 1
+    setattr(killed_once, "calls", calls)  # noqa: B010
+    if calls >= number and not path.exists():
+        path.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(params["x"] ** 2)
+
+
+def kills_above(limit: float, params: dict[str, Any]) -> float:
+    if params["x"] > limit:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(params["x"])
+
+
+def hangs_once(trace: str, limit: float, params: dict[str, Any]) -> float:
+    if params["x"] > limit and not Path(trace).exists():
+        Path(trace).touch()
+        time.sleep(600)
+    return float(params["x"])
+
+
+class OddError(Exception):
+    """An exception that cannot be copied: its constructor takes something else than its arguments."""
+
+    def __init__(self, name: str, value: float) -> None:
+        super().__init__(f"{name} is {value:.0f}")
+
+
+def raises_odd(params: dict[str, Any]) -> float:
+    if abs(params["x"]) < 0.5:
+        raise OddError("x", 0.0)
+    return float(params["x"])
+
+
+def impossible_below(params: dict[str, Any]) -> float:
+    if params["x"] < 0:
+        raise bbopt.Impossible("too short")
+    return float(params["x"])
+
+
+def returns(value: Any, params: dict[str, Any]) -> Any:
+    return threading.Lock() if value == "lock" else value
+
+
+def leaves(params: dict[str, Any]) -> float:
+    if params["how"] == "exit":
+        os._exit(3)
+    raise KeyboardInterrupt
+
+
+def traced(trace: str, params: dict[str, Any]) -> float:
+    with Path(trace).open("a") as file:
+        file.write(f"{params['x']!r}\n")
+    time.sleep(0.02)
+    return float(params["x"])
+
+
+class Unloadable:
+    """Travels, but does not arrive."""
+
+    def __call__(self, params: dict[str, Any]) -> float:
+        return 0.0
+
+    def __reduce__(self) -> Any:
+        return _raise, ("no such thing here",)
+
+
+def _raise(text: str) -> None:
+    raise OSError(text)

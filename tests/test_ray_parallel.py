@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("ray", reason="forward parallelism runs on Ray")
 torch = pytest.importorskip("torch", reason="networks are torch modules")
 
-from ray_subject import Drifting, Failing, Mortal, Training, cluster  # noqa: E402
+from ray_subject import cluster  # noqa: E402
+from ray_training import Drifting, Failing, Mortal, Training  # noqa: E402
 
 from bbopt.errors import EvaluatorError, UsageError, ValueRefused  # noqa: E402
 from bbopt.ray_cluster import Cluster, RayWorker  # noqa: E402

@@ -1,0 +1,373 @@
+"""Evaluations on Ray: the same values as here, workers that die or hang, drivers that are killed, what travels, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ray = pytest.importorskip("ray", reason="evaluations on Ray need the package ray")
+
+import ray_subject as subject  # noqa: E402
+
+import bbopt  # noqa: E402
+from bbopt.bench import run_bench  # noqa: E402
+from bbopt.errors import EvaluatorError, MissingPackage, UsageError, ValueRefused  # noqa: E402
+from bbopt.evaluate_ray import RayEvaluator  # noqa: E402
+from bbopt.optimizer import Optimizer  # noqa: E402
+from bbopt.ray_cluster import Cluster, RayWorker, open_cluster  # noqa: E402
+from bbopt.run import minimize  # noqa: E402
+from bbopt.space import Float, Space  # noqa: E402
+from bbopt.task import Constraint, Objective, Task  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+LINE = Task(Space(x=Float(-1, 1), y=Float(-1, 1)))
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch, subject.cluster(patch) as opened:
+        yield opened
+
+
+def told(opt: Optimizer) -> list[tuple[Any, ...]]:
+    return [(t.number, t.status, t.params, t.values) for t in opt.trials()]
+
+
+# -- the same values ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["sobol", "cmaes"])
+def test_one_and_two_workers_tell_what_this_process_tells(strategy: str, ray_cluster: Cluster) -> None:
+    """Rows that do not depend on the order in which answers come: those of a sequence, and populations as a whole."""
+    space = Space(x=Float(-1, 1), y=Float(0.1, 10, log=True))
+    task = Task(space, [Objective("f", maximize=True)], [Constraint("g", upper=0.5)])
+    runs = [
+        told(minimize(subject.wave, task, 30, strategy, evaluator, seed=3, progress=False).optimizer)
+        for evaluator in (None, RayEvaluator(workers=1, batch=4), RayEvaluator(workers=2))
+    ]
+    assert runs[0] == runs[1] == runs[2]
+    assert ray.is_initialized()  # the connection was here before
+
+
+def test_lazy_rows_travel_once_and_weights_never_with_a_task(
+    ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinate-wise gradient over 40,000 columns: 321 kB of weights, stored once per query."""
+    task = Task(Space(w=Float(scale=1.0, shape=(40_000,))))
+    sent: list[int] = []
+    call, put = RayWorker.call, Cluster.put
+
+    def recorded(self: RayWorker, method: str, *arguments: Any) -> Any:
+        sent.append(len(ray.cloudpickle.dumps([each for each in arguments if not isinstance(each, ray.ObjectRef)])))
+        return call(self, method, *arguments)
+
+    stored: list[Any] = []
+    monkeypatch.setattr(RayWorker, "call", recorded)
+    monkeypatch.setattr(Cluster, "put", lambda self, value: stored.append(value) or put(self, value))
+    evaluator = RayEvaluator(workers=2, batch=20)
+    run = minimize(subject.first_columns, task, 200, "cge", evaluator, progress=False)
+    rows = run.optimizer.statuses()
+    assert rows["ok"] == 200
+    assert len(sent) == 10
+    assert max(sent) < 2_000  # row numbers
+    assert sum(not callable(each) for each in stored) == 1  # the query; the other one is the function
+    here = minimize(subject.first_columns, task, 200, "cge", progress=False).optimizer
+    record, there = (opt._book.records[0].metrics[:200] for opt in (here, run.optimizer))
+    assert np.array_equal(record, there)
+
+
+def test_many_rows_as_a_tensor(ray_cluster: Cluster) -> None:
+    pytest.importorskip("torch", reason="batched objectives work on torch tensors")
+    runs = [
+        told(minimize(subject.batched_bowl, LINE, 24, "cmaes", evaluator, progress=False).optimizer)
+        for evaluator in (None, RayEvaluator(workers=1))
+    ]
+    assert runs[0] == runs[1]
+    with pytest.raises(EvaluatorError, match=r"expected a GPU.*RayEvaluator\(gpus=1\)"):
+        minimize(subject.batched_on_gpu, LINE, 3, "random", RayEvaluator(workers=1), progress=False)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_in_the_middle_of_200_evaluations(ray_cluster: Cluster, tmp_path: Path) -> None:
+    function = partial(subject.killed_once, str(tmp_path / "pid"), 40)
+    store = tmp_path / "runs.db"
+    run = minimize(function, LINE, 200, "random", RayEvaluator(workers=2), store=store, progress=False)
+    assert os.getpid() != int((tmp_path / "pid").read_text())
+    trials = run.optimizer.trials()
+    assert [trial.number for trial in trials] == list(range(200))
+    assert {trial.status for trial in trials} == {"ok"}
+    assert Counter(trial.attempt for trial in trials) == {1: 199, 2: 1}
+    events = list(run.optimizer._store.read("study", 0))
+    assert Counter(event.kind for event in events if event.kind != "ask") == {"tell": 200, "fail": 1}
+    assert {event.body["number"] for event in events if event.kind == "tell"} == set(range(200))
+    assert run.evaluations == 200
+
+
+def test_of_a_batch_only_the_row_that_kills_is_lost(ray_cluster: Cluster, tmp_path: Path) -> None:
+    function = partial(subject.kills_above, 0.9)
+    run = minimize(function, LINE, 12, "sobol", RayEvaluator(workers=1, batch=4), seed=1, progress=False)
+    for trial in run.optimizer.trials():
+        deadly = trial.params["x"] > 0.9
+        assert (trial.status == "lost") == deadly
+        assert trial.attempt == (3 if deadly else 1)
+        assert not deadly or "ended: Worker" in trial.reason
+    assert run.optimizer.statuses()["lost"] == 1
+
+
+def test_what_hangs_is_ended_and_tried_again(ray_cluster: Cluster, tmp_path: Path) -> None:
+    function = partial(subject.hangs_once, str(tmp_path / "hung"), 0.2)
+    run = minimize(function, LINE, 12, "random", RayEvaluator(workers=2, seconds=0.5), progress=False)
+    trials = run.optimizer.trials()
+    assert {trial.status for trial in trials} == {"ok"}
+    assert [trial.attempt for trial in trials].count(2) == 1
+
+
+def test_exceptions_come_with_their_traceback(ray_cluster: Cluster) -> None:
+    evaluator = RayEvaluator(workers=1)
+    with pytest.raises(subject.OddError, match="x is 0") as caught:
+        minimize(subject.raises_odd, LINE, 10, "random", evaluator, progress=False)
+    assert "raises_odd" in "".join(caught.value.__notes__)
+    run = minimize(subject.raises_odd, LINE, 10, "random", evaluator, catch=(subject.OddError,), progress=False)
+    lost = [trial for trial in run.optimizer.trials() if trial.status == "lost"]
+    assert lost
+    assert all("raises_odd" in trial.reason and "OddError" in trial.reason for trial in lost)
+    run = minimize(subject.impossible_below, LINE, 10, "random", evaluator, progress=False)
+    assert {t.status for t in run.optimizer.trials() if t.params["x"] < 0} == {"impossible"}
+
+
+@pytest.mark.parametrize(
+    ("returns", "words"),
+    [(float("nan"), "nan"), ([1.0, 2.0], "expected 1 numbers"), (None, "got None"), ("lock", "lock")],
+)
+def test_results_that_are_none(returns: Any, words: str, ray_cluster: Cluster, shared: RayEvaluator) -> None:
+    function = partial(subject.returns, returns)
+    with pytest.raises(ValueRefused, match=f"trial 0 at .*{words}"):
+        minimize(function, LINE, 3, "random", shared, progress=False)
+
+
+@pytest.fixture(scope="module")
+def shared() -> RayEvaluator:
+    return RayEvaluator(workers=1)
+
+
+def test_exits_of_the_process_and_interrupts_in_it_are_losses(ray_cluster: Cluster, shared: RayEvaluator) -> None:
+    task = Task(Space(how=bbopt.Categorical(["exit", "interrupt"])))
+    opt = minimize(subject.leaves, task, 2, "random", shared, progress=False).optimizer
+    assert [trial.status for trial in opt.trials()] == ["lost", "lost"]
+
+
+def test_functions_that_cannot_travel(ray_cluster: Cluster, shared: RayEvaluator) -> None:
+    with pytest.raises(UsageError, match="that pickle can send"):
+        minimize(partial(subject.returns, threading.Lock()), LINE, 3, "random", shared, progress=False)
+    with pytest.raises(EvaluatorError, match=r"(?s)workers on Ray can load.*no such thing here"):
+        minimize(subject.Unloadable(), LINE, 3, "random", shared, progress=False)
+
+
+# -- drivers -----------------------------------------------------------------------------------------------------------
+
+DRIVER = """
+    import sys
+    import bbopt, ray_subject
+    from functools import partial
+    from bbopt.space import Float, Space
+
+    store, trace, address = sys.argv[1:]
+    task = bbopt.Task(Space(x=Float(-1, 1), y=Float(-1, 1)))
+    evaluator = bbopt.RayEvaluator(workers=2, address=address or None)
+    bbopt.minimize(partial(ray_subject.traced, trace), task, 60, "random", evaluator, store=store, progress=False)
+"""
+
+
+def driver(tmp_path: Path, address: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        textwrap.dedent(DRIVER),
+        str(tmp_path / "runs.db"),
+        str(tmp_path / "trace"),
+        address,
+    ]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def count(store: Path) -> int:
+    """Trials told so far, from outside."""
+    if not store.exists():
+        return 0
+    try:
+        with Optimizer.open(store) as opt:
+            return opt.statuses().get("ok", 0)
+    except bbopt.BboptError:
+        return 0
+
+
+def test_a_killed_driver_goes_on_without_a_told_trial_twice(ray_cluster: Cluster, tmp_path: Path) -> None:
+    with driver(tmp_path, ray_cluster.address) as process:
+        deadline = time.monotonic() + 120
+        while count(tmp_path / "runs.db") < 20:
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    with Optimizer.open(tmp_path / "runs.db") as opt:
+        before = {trial.number: (trial.params, trial.values) for trial in opt.trials() if trial.status == "ok"}
+    assert 20 <= len(before) < 60
+    seen = Counter((tmp_path / "trace").read_text().split())
+    function = partial(subject.traced, str(tmp_path / "trace"))
+    run = minimize(function, LINE, 60, "random", RayEvaluator(workers=2), store=tmp_path / "runs.db", progress=False)
+    trials = run.optimizer.trials()
+    assert [trial.number for trial in trials] == list(range(60))
+    assert {trial.status for trial in trials} == {"ok"}
+    assert all((trials[n].params, trials[n].values) == result for n, result in before.items())
+    again = Counter((tmp_path / "trace").read_text().split()) - seen
+    assert not {repr(trials[n].params["x"]) for n in before} & set(again)
+
+
+def test_a_cluster_of_its_own_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Not on the terminal either: a worker dies on the way, of which Ray would tell on standard output."""
+    code = f"""
+        import os, signal, sys, threading
+        import bbopt, ray_subject
+        from functools import partial
+        before = dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count()
+        task = bbopt.Task(bbopt.Space(x=bbopt.Float(-1, 1), y=bbopt.Float(-1, 1)))
+        function = partial(ray_subject.killed_once, {str(tmp_path / "pid")!r}, 5)
+        result = bbopt.minimize(function, task, 12, "random", bbopt.RayEvaluator(workers=1), progress=False)
+        assert result.evaluations == 12
+        import ray
+        assert not ray.is_initialized()
+        assert (dict(os.environ), signal.getsignal(signal.SIGTERM), threading.active_count()) == before
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+
+
+def test_ctrl_c_tells_what_has_arrived(ray_cluster: Cluster, tmp_path: Path) -> None:
+    store = tmp_path / "runs.db"
+    function = partial(subject.traced, str(tmp_path / "trace"))
+
+    def interrupt(opt: Optimizer, trial: Any) -> None:
+        if trial.number == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        minimize(function, LINE, 60, "random", RayEvaluator(workers=2), store=store, progress=False, callback=interrupt)
+    with Optimizer.open(store) as opt:
+        assert 10 <= opt.statuses()["ok"] < 60
+    assert minimize(function, LINE, 20, "random", store=store, progress=False).evaluations == 20
+
+
+# -- clusters ----------------------------------------------------------------------------------------------------------
+
+
+def test_clusters_that_have_no_room(ray_cluster: Cluster) -> None:
+    started = time.monotonic()
+    for evaluator, words in (
+        (RayEvaluator(gpus=1), r"1 CPUs and 1 GPUs for a worker, the cluster has 2 CPUs and 0 GPUs; leave gpus= at 0"),
+        (RayEvaluator(cpus=64), "64 CPUs and 0 GPUs for a worker, the cluster has 2 CPUs and 0 GPUs; ask for less"),
+        (RayEvaluator(workers=3), "at most 2 workers of 1 CPUs and 0 GPUs on this cluster, got workers=3"),
+        (RayEvaluator(address="127.0.0.1:1"), "connected to .* already"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            minimize(subject.wave, LINE, 3, "random", evaluator, progress=False)
+    assert time.monotonic() - started < 30
+    assert ray_cluster.room(0.5, 0.0) == 4
+
+
+def test_a_busy_cluster_is_waited_for_but_not_for_ever(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bbopt.evaluate_ray.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("bbopt.evaluate_ray.LOOK_SECONDS", 0.1)
+    made = ray_cluster.put(dict)
+    others = [ray_cluster.start(made, 1.0, 0.0) for _ in range(2)]
+    for other in others:
+        ray_cluster.take(other.prepared)
+    try:
+        with pytest.raises(
+            EvaluatorError,
+            match=r"1 CPUs and 0 GPUs of the Ray cluster for a worker within .*0 CPUs and 0 GPUs are free",
+        ):
+            minimize(subject.wave, LINE, 3, "random", RayEvaluator(workers=1), progress=False)
+    finally:
+        for other in others:
+            other.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, "workers: .*got 0"),
+        ({"batch": True}, "batch: .*got True"),
+        ({"cpus": -1}, "cpus: .*at least 0, got -1"),
+        ({"gpus": 1.5}, "gpus: .*whole number above 1"),
+        ({"cpus": 0}, "workers= where a worker takes no share"),
+        ({"seconds": 0}, "seconds: .*got 0"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=f"RayEvaluator: .*{words}"):
+        RayEvaluator(**options)
+
+
+def test_addresses_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would try them for minutes, and then end the process."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for address, words in (
+        ("127.0.0.1:1", "nothing answers there"),
+        ("ray://127.0.0.1:1", "nothing answers there"),
+        ("somewhere", "'host:port', 'auto' or 'local', got 'somewhere'"),
+    ):
+        with pytest.raises(UsageError, match=words), open_cluster(address):
+            pass
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'bbopt\[ray\]'"):
+        minimize(subject.wave, LINE, 3, "random", RayEvaluator(workers=1), progress=False)
+
+
+# -- benchmarks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_benchmark_on_ray_has_the_trials_of_one_without(ray_cluster: Cluster, tmp_path: Path) -> None:
+    found = {}
+    for name, on_ray in (("here", False), ("ray", True)):
+        out = tmp_path / name
+        assert run_bench(
+            ["branin"], ["random", "sobol"], 8, 1, out, initial=4, workers=1, progress=False, ray=on_ray
+        ).ok
+        with closing(sqlite3.connect(out / "runs.db")) as connection:
+            studies = [study for (study,) in connection.execute("SELECT name FROM study")]
+        for study in studies:
+            with Optimizer.open(out / "runs.db", study) as opt:
+                found[name, study] = told(opt)
+        assert json.loads((out / "bench.json").read_text())["sessions"][0]["ray"] is on_ray
+    for study in ("branin/random/0", "branin/sobol/0"):
+        assert len(found["here", study]) == 8
+        assert found["here", study] == found["ray", study]
+    with pytest.raises(UsageError, match="bench: expected at most 2 workers"):
+        run_bench(["branin"], ["random"], 8, 1, tmp_path / "here", initial=4, workers=3, progress=False, ray=True)
