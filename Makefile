@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features clean
+.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-deepzero clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -71,6 +71,9 @@ bench-pfn: $(READY)  ## the engineering suite with pfn beside gp and random: 100
 bench-paper: $(READY)  ## the published protocol: 20 uniform points, then 100 iterations; PFN and GP with CEI, CEI+ and penalty (resumable)
 	$(BIN)/bbopt bench engineering $(PAPER) --initial 20 --budget 120 --seeds 3 --out $(OUT)/paper
 	$(BIN)/bbopt report $(OUT)/paper
+
+bench-deepzero: $(READY)  ## what DeepZero's parts buy on digits: dense, random, sparse estimates, shares of layers (10 minutes, resumable)
+	$(BIN)/python -m bbopt.bench_deepzero --out $(OUT)/deepzero
 
 FUNCTIONS := branin hartmann3 hartmann6 ackley_4 ackley_10 levy_8 rosenbrock_4 rosenbrock_8 styblinski_tang_6
 bench-amortised: $(READY)  ## amortised-gp against gp, paired by seed: 9 functions and the engineering suite, 20 seeds (hours, resumable)
