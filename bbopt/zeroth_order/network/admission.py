@@ -23,7 +23,8 @@ def admitted(problem: NetworkLoss, coordinates: Coordinates | None) -> Coordinat
     coarse for differences, or that share memory with others without being the same parameter.
     """
     module = problem.module
-    lazy = [name for name, p in module.named_parameters() if isinstance(p, UninitializedParameter)]
+    parameters = dict(module.named_parameters())
+    lazy = [name for name, p in parameters.items() if isinstance(p, UninitializedParameter)]
     if lazy:
         raise UsageError(f"parameter {lazy[0]!r} is not initialised; run the module on an input first")
     if coordinates is None:
@@ -32,7 +33,6 @@ def admitted(problem: NetworkLoss, coordinates: Coordinates | None) -> Coordinat
             raise UsageError("the module has no parameter that requires a gradient; name frozen ones in coordinates=")
     else:
         chosen = Coordinates.of(module, coordinates.indices)
-    parameters = dict(module.named_parameters())
     for name in chosen.indices:
         _check_numbers(name, parameters[name])
     _check_memory(parameters, set(chosen.indices))

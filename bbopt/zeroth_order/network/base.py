@@ -14,7 +14,7 @@ from torch import Tensor
 from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.admission import admitted
 from bbopt.zeroth_order.network.coordinates import Coordinates
-from bbopt.zeroth_order.network.draws import Generators, State, generators_of, seed_all
+from bbopt.zeroth_order.network.draws import Generators, State, seed_all
 from bbopt.zeroth_order.network.objective import Around, NetworkLoss
 from bbopt.zeroth_order.network.precision import full_precision
 from bbopt.zeroth_order.network.untouched import Place, Snapshot, untouched
@@ -73,11 +73,10 @@ def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
 
     Raises UsageError where the outputs do not fit the loss, ValueRefused where the loss is not finite.
     """
-    module = problem.module
-    generators = generators_of(module, problem.inputs)
+    module, generators, start = problem.module, snapshot.generators, snapshot.state
     if problem.seed is not None:
         seed_all(module, problem.inputs, problem.seed)
-    start = generators.state()
+        start = generators.state()
     fed = problem.inputs.clone()
     version = fed._version
     outputs: Any = module(fed)
@@ -90,8 +89,8 @@ def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
     near = problem.loss.around(outputs)
     if not math.isfinite(near.loss):
         raise ValueRefused(f"the loss at the parameters themselves is {near.loss}; differences need a finite one")
-    judged = bool(generators.moved(middle))
-    drawn = generators.moved(start)
+    end = generators.state() if not near.stable else middle
+    drawn = generators.moved(start, end)
     return BasePass(
         problem,
         outputs,
@@ -101,7 +100,7 @@ def base_pass(problem: NetworkLoss, snapshot: Snapshot) -> BasePass:
         tuple(middle[j] for j in drawn),
         snapshot.changed(),
         fed._version != version,
-        judged,
+        bool(generators.moved(middle, end)),
     )
 
 

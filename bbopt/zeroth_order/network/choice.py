@@ -16,7 +16,10 @@ from bbopt.zeroth_order.network.vmapped import Vmapped
 Level = Literal["auto", "oracle", "staged", "delta", "units", "hybrid", "vmap"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-AUTOMATIC: dict[str, tuple[Level, ...]] = {"cpu": ("delta", "staged", "oracle"), "cuda": ("delta", "vmap", "staged", "oracle")}
+AUTOMATIC: dict[str, tuple[Level, ...]] = {
+    "cpu": ("delta", "staged", "oracle"),
+    "cuda": ("delta", "vmap", "staged", "oracle"),
+}
 """Fastest first. In products delta never takes more than staged, nor staged more than oracle (`cost`); vmap takes as many as
 staged, in fewer launches, which a GPU waits for and a CPU hardly notices."""
 FALLBACK: tuple[Level, ...] = ("staged", "oracle")

@@ -34,9 +34,9 @@ class Generators:
         for write, each in zip(self.write, state, strict=True):
             write(each)
 
-    def moved(self, since: State) -> tuple[int, ...]:
-        """Positions of the generators that were drawn from since a state was taken."""
-        return tuple(j for j, (old, new) in enumerate(zip(since, self.state(), strict=True)) if not _same(old, new))
+    def moved(self, since: State, until: State) -> tuple[int, ...]:
+        """Positions of the generators that were drawn from between two states."""
+        return tuple(j for j, (old, new) in enumerate(zip(since, until, strict=True)) if not _same(old, new))
 
     def part(self, positions: Iterable[int]) -> Generators:
         """Some of the generators."""
@@ -44,17 +44,14 @@ class Generators:
         return Generators(tuple(self.read[j] for j in chosen), tuple(self.write[j] for j in chosen))
 
 
-def generators_of(module: nn.Module, inputs: Tensor) -> Generators:
+def generators_of(module: nn.Module, inputs: Tensor | None) -> Generators:
     """Those a module can draw from: torch's on its devices, Python's, NumPy's, and `torch.Generator`s it holds."""
-    tensors = [inputs, *module.parameters(), *module.buffers()]
-    devices = sorted({each.device.index for each in tensors if each.device.type == "cuda"})
-    own = [g for part in module.modules() for g in vars(part).values() if isinstance(g, torch.Generator)]
     sources: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
         (torch.get_rng_state, torch.set_rng_state),
         (random.getstate, random.setstate),
-        (np.random.get_state, np.random.set_state),
+        (_numpy_state, np.random.set_state),
     ]
-    for generator in [*(torch.cuda.default_generators[index] for index in devices), *own]:
+    for generator in _torch_generators(module, inputs):
         sources.append((generator.get_state, generator.set_state))
     return Generators(tuple(read for read, _ in sources), tuple(write for _, write in sources))
 
@@ -64,20 +61,37 @@ def seed_all(module: nn.Module, inputs: Tensor, seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
-    tensors = [inputs, *module.parameters(), *module.buffers()]
-    for index in sorted({each.device.index for each in tensors if each.device.type == "cuda"}):
-        torch.cuda.default_generators[index].manual_seed(seed)
+    for generator in _torch_generators(module, inputs):
+        generator.manual_seed(seed)
+
+
+def _torch_generators(module: nn.Module, inputs: Tensor | None) -> list[torch.Generator]:
+    """Of the CUDA devices where tensors lie, and those that parts of the module keep as attributes."""
+    devices, own = set() if inputs is None else {inputs.device}, []
     for part in module.modules():
-        for generator in vars(part).values():
-            if isinstance(generator, torch.Generator):
-                generator.manual_seed(seed)
+        devices.update(
+            each.device for each in (*part._parameters.values(), *part._buffers.values()) if each is not None
+        )
+        own += [g for g in vars(part).values() if type(g) is torch.Generator]
+    indices = sorted(device.index for device in devices if device.type == "cuda")
+    return [*(torch.cuda.default_generators[index] for index in indices), *own]
 
 
 def _same(old: Any, new: Any) -> bool:
     if isinstance(old, Tensor):
         return torch.equal(old, new)
-    if isinstance(old, tuple):
-        return len(old) == len(new) and all(_same(a, b) for a, b in zip(old, new, strict=True))
-    if isinstance(old, np.ndarray):
-        return bool(np.array_equal(old, new))
-    return bool(old == new)
+    if isinstance(old, dict):  # NumPy's
+        return (
+            _same_numpy(old["state"], new["state"])
+            and old["has_gauss"] == new["has_gauss"]
+            and old["gauss"] == new["gauss"]
+        )
+    return bool(old == new)  # Python's
+
+
+def _same_numpy(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return bool(old["pos"] == new["pos"]) and bool((old["key"] == new["key"]).all())
+
+
+def _numpy_state() -> Any:
+    return np.random.get_state(legacy=False)  # noqa: NPY002

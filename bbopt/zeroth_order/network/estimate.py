@@ -19,7 +19,7 @@ class NetworkGradient:
     queries: evaluations of the loss that the estimate is made of. extra: those beside it (the check; with central
     differences the one that gives `loss`). engines: which engine served each parameter. fallbacks: where an engine
     refused a parameter, its reason. error: estimated norm-wise relative error. cosine: between the estimates that the
-    error comes from.
+    error comes from. radius: that the steps had, given or chosen.
     """
 
     gradient: Mapping[str, Tensor]
@@ -30,6 +30,7 @@ class NetworkGradient:
     extra: int = 0
     error: float | None = None
     cosine: float | None = None
+    radius: float | None = None
 
 
 def assign(gradient: Mapping[str, Tensor] | NetworkGradient, module: nn.Module) -> None:

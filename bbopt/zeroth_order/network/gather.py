@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.base import BasePass
 
-BYTES = 2**21
-"""Of a chunk of evaluations: about a level-two cache."""
+BYTES = {"cpu": 2**21, "cuda": 2**26}
+"""Of a chunk of evaluations: about a level-two cache, or enough to fill a GPU."""
 LIVE = 4
 """Float64 tensors of the size of all changes that live at the same time."""
 
@@ -20,7 +21,7 @@ LIVE = 4
 class Gathered:
     """Takes outputs (B, ...) as they come; gives the changes of the loss against a base pass."""
 
-    def __init__(self, base: BasePass, bytes: int = BYTES) -> None:
+    def __init__(self, base: BasePass, bytes: int | None = None) -> None:
         self.base = base
         self._before = base.outputs.double()
         room = rows_within(base, bytes)
@@ -46,6 +47,13 @@ class Gathered:
         self._held = 0
 
 
-def rows_within(base: BasePass, bytes: int) -> int:
-    """How many evaluations a loss may look at together, at least one."""
-    return max(1, bytes // max(1, 8 * LIVE * base.outputs.numel()))
+def rows_within(base: BasePass, bytes: int | None) -> int:
+    """How many evaluations a loss may look at together, at least one. bytes: None for the device's own budget."""
+    return max(1, budget(base, bytes) // max(1, 8 * LIVE * base.outputs.numel()))
+
+
+def budget(base: BasePass, bytes: int | None) -> int:
+    """The bytes given, or those that suit the device."""
+    if bytes is not None and bytes < 1:
+        raise UsageError(f"expected a positive number of bytes for a chunk, or None; got {bytes}")
+    return BYTES[base.outputs.device.type] if bytes is None else bytes

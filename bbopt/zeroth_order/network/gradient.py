@@ -7,6 +7,7 @@ Forward: g_j = [l(theta + h_j e_j) - l(theta)] / h_j, d + 1 queries. Central: [l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,11 +16,11 @@ from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.choice import Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.estimate import NetworkGradient, assign, distance, scattered
-from bbopt.zeroth_order.network.gather import BYTES
 from bbopt.zeroth_order.network.hybrid import hybrid_gradient
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import ORDER, Scheme
 from bbopt.zeroth_order.network.sweep import Sweep, sweep
+from bbopt.zeroth_order.network.units import unit_gradient
 
 __all__ = ["Level", "NetworkGradient", "Scheme", "assign", "network_gradient"]
 
@@ -34,7 +35,7 @@ def network_gradient(
     radius: float | None = None,
     relative: bool = False,
     level: Level = "auto",
-    bytes: int = BYTES,
+    bytes: int | None = None,
     check: int = 0,
     seed: int = 0,
 ) -> NetworkGradient:
@@ -44,9 +45,11 @@ def network_gradient(
     scheme: "forward" (n + 1 queries, error of order radius) or "central" (2 n queries, error of order radius^2).
     radius: of the step; None: by precision and scheme. relative: in units of max(|theta_j|, rms of its tensor).
     level: what may be known of the module. "oracle": its loss alone; "staged": its stages, whose inputs are kept;
-    "vmap": the module, evaluated on stacked perturbations; "auto": the fastest engine that is valid for each parameter.
-    "hybrid": the module may be backpropagated through and only its loss is a black box: see `hybrid_gradient`.
-    bytes: of the activations of perturbations that are evaluated together.
+    "delta": its layers, through which changes are propagated; "vmap": the module, evaluated on stacked perturbations;
+    "auto": the fastest of these that is valid for each parameter. Two levels estimate the same gradient by other queries:
+    "units", by differences of pre-activations (`unit_gradient`), and "hybrid", where the module may be backpropagated
+    through and only its loss is a black box (`hybrid_gradient`).
+    bytes: of the activations of perturbations that are evaluated together; None: what suits the device.
     check: coordinates, drawn by `seed`, at which half the radius is tried as well, for `error` and `cosine`.
 
     Raises UsageError for arguments that do not fit the module, NotApplicable for a level that does not apply,
@@ -66,6 +69,8 @@ def network_gradient(
         return hybrid_gradient(
             problem, coordinates=coordinates, scheme=scheme, radius=radius, bytes=bytes, check=check, seed=seed
         )
+    if level == "units":
+        return _by_units(problem, coordinates, scheme, radius, relative, bytes, check, seed)
     with sweep(
         problem, coordinates=coordinates, scheme=scheme, radius=radius, relative=relative, level=level, bytes=bytes
     ) as differences:
@@ -85,6 +90,7 @@ def network_gradient(
             made,
             error,
             cosine,
+            differences.radius,
         )
 
 
@@ -99,3 +105,32 @@ def _checked(differences: Sweep, found: Mapping[str, Tensor], check: int, seed: 
         first.append(found[name][torch.searchsorted(chosen.indices[name], index)])
         second.append(differences.derivatives(name, index, shrink=0.5))
     return distance(torch.cat(first), torch.cat(second), ORDER[scheme])
+
+
+def _by_units(
+    problem: NetworkLoss,
+    coordinates: Coordinates | None,
+    scheme: Scheme,
+    radius: float | None,
+    relative: bool,
+    bytes: int | None,
+    check: int,
+    seed: int,
+) -> NetworkGradient:
+    """`unit_gradient`, and the units of some coordinates once more at half the radius."""
+
+    def estimate(chosen: Coordinates | None, length: float | None) -> NetworkGradient:
+        return unit_gradient(problem, coordinates=chosen, scheme=scheme, radius=length, relative=relative, bytes=bytes)
+
+    first = estimate(coordinates, radius)
+    if check == 0:
+        return first
+    chosen = Coordinates.all(problem.module) if coordinates is None else coordinates
+    some = chosen.select(torch.randperm(chosen.count, generator=torch.Generator().manual_seed(seed))[:check])
+    second = estimate(some, 0.5 * (first.radius or 0.0))
+    old, new = (
+        torch.cat([each.gradient[name].reshape(-1)[index].double().cpu() for name, index in some.indices.items()])
+        for each in (first, second)
+    )
+    error, cosine = distance(old, new, ORDER[scheme])
+    return replace(first, extra=first.extra + second.queries + second.extra, error=error, cosine=cosine)

@@ -222,6 +222,7 @@ def _run(module: nn.Module, inputs: Tensor, written: list[fx.Node]) -> tuple[lis
     for position, each in enumerate(written):
         args, kwargs = _with_refs(each.args, place), _with_refs(each.kwargs, place)
         target, mask, parameter = None, None, None
+        read = {source: place[source] for source in each.all_input_nodes}  # before writing in place renames one
         if each.op == "output":
             if not isinstance(args[0], Ref):
                 raise NotApplicable(f"expected the module to return one tensor, got {args[0]!r}")
@@ -245,9 +246,9 @@ def _run(module: nn.Module, inputs: Tensor, written: list[fx.Node]) -> tuple[lis
                 last[each] = max(last.get(each, position), last[overwritten])
         place[each] = len(nodes)
         values.append(value)
-        for source in each.all_input_nodes:
+        for source, at in read.items():
             if last[source] == position:
-                values[place[source]] = None
+                values[at] = None
         nodes.append(Node(len(nodes), each.name, target, args, kwargs, _batch_last(value, inputs), mask, parameter))
     raise NotApplicable("the traced forward returns nothing")
 

@@ -22,7 +22,7 @@ from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.engine import NotApplicable
 from bbopt.zeroth_order.network.estimate import NetworkGradient, distance, scattered
-from bbopt.zeroth_order.network.gather import BYTES, rows_within
+from bbopt.zeroth_order.network.gather import rows_within
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import ORDER, Scheme, check_radius, check_scheme, default_radius
 
@@ -35,7 +35,7 @@ def hybrid_gradient(
     radius: float | None = None,
     directions: int | None = None,
     kind: Kind = "gaussian",
-    bytes: int = BYTES,
+    bytes: int | None = None,
     check: int = 0,
     seed: int = 0,
 ) -> NetworkGradient:
@@ -73,7 +73,7 @@ def hybrid_gradient(
         gradient = _pulled_back(base, slope, chosen)
         extra = checked if scheme == "forward" else 2 * checked + 1
         engines = dict.fromkeys(gradient, "hybrid")
-        return NetworkGradient(gradient, base.near.loss, queries, engines, {}, extra, error, cosine)
+        return NetworkGradient(gradient, base.near.loss, queries, engines, {}, extra, error, cosine, side.radius)
 
 
 class _Interface:
@@ -82,7 +82,7 @@ class _Interface:
     samples: 1 where the loss is no mean over samples, so that nothing can be moved together. size: entries of a sample.
     """
 
-    def __init__(self, base: BasePass, scheme: Scheme, radius: float | None, bytes: int) -> None:
+    def __init__(self, base: BasePass, scheme: Scheme, radius: float | None, bytes: int | None) -> None:
         outputs = base.outputs
         self.base, self.scheme = base, scheme
         self.samples = len(outputs) if base.near.values.ndim else 1

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bbopt.zeroth_order.network.base import BasePass
-from bbopt.zeroth_order.network.gather import BYTES, Gathered
+from bbopt.zeroth_order.network.gather import Gathered
 
 
 class Naive:
@@ -17,7 +17,7 @@ class Naive:
 
     name: ClassVar[str] = "naive"
 
-    def __init__(self, base: BasePass, bytes: int = BYTES) -> None:
+    def __init__(self, base: BasePass, bytes: int | None = None) -> None:
         self.base, self.bytes = base, bytes
         self.parameters = dict(base.problem.module.named_parameters())
 

@@ -128,7 +128,8 @@ class CrossEntropy:
                 each = torch.logsumexp(log_p + excess, 2)
             return each.flatten(2).mean(2) if each.ndim > 2 else each
 
-        return Around(self.each(base), changes, stable=True)
+        losses = -log_p.gather(1, targets).squeeze(1)
+        return Around(losses.flatten(1).mean(1) if losses.ndim > 1 else losses, changes, stable=True)
 
     def change(self, outputs: Tensor, base: Tensor) -> Tensor:
         return self.around(base).change(outputs.double() - base.double())
@@ -139,6 +140,13 @@ class CrossEntropy:
             raise UsageError(
                 f"cross-entropy expected outputs (batch, classes, ...) for targets of shape {tuple(self.targets.shape)}, "
                 f"got outputs of shape {tuple(outputs.shape)}"
+            )
+        if self.targets.dtype != torch.int64:
+            raise UsageError(f"cross-entropy expected int64 class indices, got {self.targets.dtype}")
+        low, high = int(self.targets.min()), int(self.targets.max())
+        if low < 0 or high >= outputs.shape[1]:
+            raise UsageError(
+                f"cross-entropy expected class indices from 0 to {outputs.shape[1] - 1}, got {low} to {high}"
             )
         return self.targets.to(outputs.device)
 
@@ -162,7 +170,9 @@ class SquaredError:
     def around(self, base: Tensor) -> Around:
         slope = 2.0 * (base.double() - self._checked(base))
         each = self.each(base)
-        return Around(each, lambda moved: (moved * (moved + slope)).reshape(len(moved), len(each), -1).mean(2), stable=True)
+        return Around(
+            each, lambda moved: (moved * (moved + slope)).reshape(len(moved), len(each), -1).mean(2), stable=True
+        )
 
     def change(self, outputs: Tensor, base: Tensor) -> Tensor:
         return self.around(base).change(outputs.double() - base.double())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bbopt.zeroth_order.network.base import BasePass
 from bbopt.zeroth_order.network.draws import State
 from bbopt.zeroth_order.network.engine import NotApplicable
-from bbopt.zeroth_order.network.gather import BYTES, Gathered
+from bbopt.zeroth_order.network.gather import Gathered
 from bbopt.zeroth_order.network.naive import cells, moved
 from bbopt.zeroth_order.network.objective import NetworkLoss
 
@@ -31,7 +31,7 @@ class Staged:
 
     name: ClassVar[str] = "staged"
 
-    def __init__(self, base: BasePass, bytes: int = BYTES) -> None:
+    def __init__(self, base: BasePass, bytes: int | None = None) -> None:
         self.base, self.bytes = base, bytes
         self.stages = stages_of(base.problem)
         self.parameters = dict(base.problem.module.named_parameters())

@@ -22,7 +22,7 @@ from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.estimate import NetworkGradient, scattered
-from bbopt.zeroth_order.network.gather import BYTES, Gathered
+from bbopt.zeroth_order.network.gather import Gathered
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius
 
@@ -38,7 +38,7 @@ def random_gradient(
     coordinates: Coordinates | None = None,
     scheme: Scheme = "forward",
     radius: float | None = None,
-    bytes: int = BYTES,
+    bytes: int | None = None,
     seed: int = 0,
 ) -> NetworkGradient:
     """The gradient along `count` random directions: count + 1 queries forward, 2 count central.
@@ -85,6 +85,7 @@ def random_gradient(
             dict.fromkeys(gradient, f"{kind} directions"),
             extra=int(scheme == "central"),
             error=None if per_tensor else relative_deviation(kind, chosen.count, count),
+            radius=length,
         )
 
 
@@ -107,7 +108,7 @@ class _Walk:
     """
 
     def __init__(
-        self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, bytes: int, seed: int
+        self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, bytes: int | None, seed: int
     ) -> None:
         self.base, self.kind, self.bytes, self.seed = base, kind, bytes, seed
         self.parameters = dict(base.problem.module.named_parameters())

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from bbopt.errors import UsageError, ValueRefused
+from bbopt.errors import ValueRefused
 from bbopt.zeroth_order.network.base import BasePass, opened
 from bbopt.zeroth_order.network.choice import Engines, Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
-from bbopt.zeroth_order.network.gather import BYTES
+from bbopt.zeroth_order.network.gather import budget
 from bbopt.zeroth_order.network.objective import NetworkLoss
 from bbopt.zeroth_order.network.steps import Scheme, check_radius, check_scheme, default_radius, representable_steps
 
@@ -39,6 +39,16 @@ class Sweep:
         self._asked = 0
 
     @property
+    def radius(self) -> float:
+        """Of the steps, given or chosen by the precision of the network."""
+        near = self._base.near
+        return (
+            default_radius(self._base.outputs.dtype, self._scheme, near.stable)
+            if self._radius is None
+            else self._radius
+        )
+
+    @property
     def engines(self) -> dict[str, str]:
         """The name of the engine that serves each parameter."""
         return {name: self._engines.serving(name).name for name in self.coordinates.indices}
@@ -59,9 +69,7 @@ class Sweep:
         shrink: a factor on the radius. Raises ValueRefused where the loss is not finite at a perturbed point.
         """
         tensor, engine = self._engines.parameters[parameter], self._engines.serving(parameter)
-        radius = shrink * (
-            default_radius(tensor.dtype, self._scheme, self._base.near.stable) if self._radius is None else self._radius
-        )
+        radius = shrink * self.radius
         up = representable_steps(tensor, index, radius, self._relative)
         values, steps = engine.changes(parameter, index, up), up
         if self._scheme == "central":
@@ -87,7 +95,7 @@ def sweep(
     radius: float | None = None,
     relative: bool = False,
     level: Level = "auto",
-    bytes: int = BYTES,
+    bytes: int | None = None,
 ) -> Iterator[Sweep]:
     """A context with differences against one base pass; options as in `network_gradient`.
 
@@ -105,8 +113,6 @@ def sweep(
     """
     check_scheme(scheme)
     check_radius(radius)
-    if not bytes > 0:
-        raise UsageError(f"expected a positive number of bytes for a chunk, got {bytes}")
     with opened(problem, coordinates) as (base, chosen):
-        engines = Engines(base, level, bytes, tuple(chosen.indices))
+        engines = Engines(base, level, budget(base, bytes), tuple(chosen.indices))
         yield Sweep(base, engines, chosen, scheme, radius, relative)

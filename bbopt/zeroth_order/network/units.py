@@ -38,7 +38,6 @@ from bbopt.zeroth_order.network.steps import (
     default_radius,
     representable_steps,
 )
-from bbopt.zeroth_order.network.sweep import BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ def unit_gradient(
     scheme: Scheme = "forward",
     radius: float | None = None,
     relative: bool = False,
-    bytes: int = BYTES,
+    bytes: int | None = None,
 ) -> NetworkGradient:
     """The gradient of a module's loss by differences of units where they are fewer than the weights.
 
@@ -104,7 +103,7 @@ def unit_gradient(
                 )
         served = {name for layer in layers for name in layer.parameters.values()}
         rest = tuple(name for name in chosen.indices if name not in served)
-        engines = Engines(base, "auto", bytes, rest)
+        engines = Engines(base, "auto", delta.bytes, rest)
         for name in rest:
             index, tensor, engine = chosen.indices[name], parameters[name], engines.serving(name)
             run = representable_steps(tensor, index, step, relative)
@@ -121,6 +120,7 @@ def unit_gradient(
             {name: "units" if name in served else engines.serving(name).name for name in chosen.indices},
             {**engines.fallbacks(), **{name: f"units: {why}" for name, why in reasons.items()}},
             int(scheme == "central"),
+            radius=step,
         )
 
 

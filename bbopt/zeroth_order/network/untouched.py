@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from bbopt.zeroth_order.network.draws import generators_of
+from bbopt.zeroth_order.network.draws import Generators, State, generators_of
 
 ABSENT = object()
+INTERNAL = frozenset(vars(nn.Module()))
+"""Attributes of every module: none is a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,23 +50,25 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """All tensors of a module with copies of their contents."""
+    """All tensors of a module with copies of their contents, and the states of the generators that it can draw from."""
 
-    module: nn.Module
+    generators: Generators
+    state: State
     places: tuple[Place, ...]
     names: tuple[tuple[dict[str, Any], dict[str, Any]], ...]  # each holder and what it held
 
     @classmethod
-    def of(cls, module: nn.Module) -> Snapshot:
-        """Copies now."""
+    def of(cls, module: nn.Module, inputs: Tensor | None) -> Snapshot:
+        """Copies now. inputs: their device's generator is one that the module can draw from."""
+        generators = generators_of(module, inputs)
         holders = list(_holders(module))
         places = tuple(
             Place(holder, name, value, value.detach().clone())
             for holder in holders
             for name, value in holder.items()
-            if isinstance(value, Tensor)
+            if name not in INTERNAL and isinstance(value, Tensor)
         )
-        return cls(module, places, tuple((holder, dict(holder)) for holder in holders))
+        return cls(generators, generators.state(), places, tuple((holder, dict(holder)) for holder in holders))
 
     def changed(self) -> tuple[Place, ...]:
         """Places whose tensor is not what it was, or that hold one now and did not."""
@@ -74,13 +78,14 @@ class Snapshot:
         """Everything as it was."""
         for place in (*self.places, *self._new()):
             place.put_back()
+        self.generators.set(self.state)
 
     def _new(self) -> tuple[Place, ...]:
         return tuple(
             Place(holder, name, before.get(name, ABSENT), None)
             for holder, before in self.names
             for name, value in holder.items()
-            if isinstance(value, Tensor) and not isinstance(before.get(name), Tensor)
+            if name not in INTERNAL and isinstance(value, Tensor) and not isinstance(before.get(name), Tensor)
         )
 
 
@@ -100,8 +105,7 @@ def untouched(module: nn.Module, inputs: Tensor | None = None) -> Iterator[Snaps
     >>> layer.weight.item() == before
     True
     """
-    generators = generators_of(module, torch.empty(0) if inputs is None else inputs)
-    state, snapshot = generators.state(), Snapshot.of(module)
+    snapshot = Snapshot.of(module, inputs)
     flags = [(t, t.requires_grad, t.grad, _copy(t.grad)) for t in module.parameters()]
     modes = [(part, part.training) for part in module.modules()]
     tracking = [m for m in module.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
@@ -121,7 +125,6 @@ def untouched(module: nn.Module, inputs: Tensor | None = None) -> Iterator[Snaps
             parameter.grad = gradient
             if gradient is not None and content is not None:
                 gradient.data.copy_(content)
-        generators.set(state)
 
 
 def _holders(module: nn.Module) -> Iterator[dict[str, Any]]:
@@ -137,5 +140,7 @@ def _identical(tensor: Tensor, content: Tensor) -> bool:
     """Equal bit by bit in shape and values; not-a-number equals itself."""
     if tensor.shape != content.shape:
         return False
+    if torch.equal(tensor, content):
+        return True
     same = tensor.detach() == content
     return bool((same | (content.isnan() & tensor.detach().isnan())).all())

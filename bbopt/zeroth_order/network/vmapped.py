@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bbopt.zeroth_order.network.base import BasePass
 from bbopt.zeroth_order.network.engine import NotApplicable
+from bbopt.zeroth_order.network.gather import budget
 from bbopt.zeroth_order.network.naive import cells, moved
 from bbopt.zeroth_order.network.prefix import Stage, Staged
 
@@ -31,8 +32,8 @@ class Vmapped:
 
     name: ClassVar[str] = "vmap"
 
-    def __init__(self, base: BasePass, bytes: int) -> None:
-        self.base, self.bytes = base, bytes
+    def __init__(self, base: BasePass, bytes: int | None = None) -> None:
+        self.base, self.bytes = base, budget(base, bytes)
         self.parameters = dict(base.problem.module.named_parameters())
         self._staged = _staged(base)
         self._largest = _largest_activation(base)
