@@ -85,7 +85,7 @@ def test_trainings_are_kept_and_made_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert made == [0, 1] and first.outcomes[0].queries == 161 and first.seconds > 0.0
     again = outcomes(replace(row, seeds=3), tmp_path, lambda text: None)
     assert made == [0, 1, 2] and again.outcomes[:2] == first.outcomes
-    lost = Row("lost", replace(TINY, epochs=3, update=Update(rate=1e39)), 1)
+    lost = Row("lost", replace(TINY, network="mlp-64-8-10", epochs=3, update=Update(rate=1e30)), 1)
     for _ in range(2):
         assert outcomes(lost, tmp_path, lambda text: None).diverged == 1
     assert made == [0, 1, 2, 0] and not list(tmp_path.glob("*.part"))
