@@ -54,6 +54,8 @@ def limits(space: Space, columns: Array) -> tuple[Array | float, Array | float]:
     inside = bounded_columns(space)[columns]
     if inside.all():
         return 0.0, 1.0
+    if not inside.any():
+        return -np.inf, np.inf
     return np.where(inside, 0.0, -np.inf), np.where(inside, 1.0, np.inf)
 
 

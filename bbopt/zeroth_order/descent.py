@@ -11,7 +11,8 @@ and moves on by an update rule (`update_rule.py`). All of it is in encoded units
   were not evaluated where they were planned contributes nothing; if none is left, the iterate goes to the best row of the query,
 * an iterate that did not move is asked again in a radius twice as large (a plateau looks flat from nearby), and its own
   value is not asked twice unless there is noise,
-* the rate falls as rate ((1 + delay) / (1 + delay + t))^decay after t queries.
+* with rules whose rate is a length it counts in shares of the range (unbounded columns: of 10/3 scales), and by the part of
+  the estimate that is no chance; the rate falls as rate ((1 + delay) / (1 + delay + t))^decay after t queries.
 """
 
 from __future__ import annotations
@@ -158,9 +159,11 @@ class Descent:
         full[np.searchsorted(smooth, columns)] = bounded(gradient)
         low, high = limits(task.space, smooth)
         rule = update_rule(self.update)
-        width = np.where(np.isinf(low), UNBOUNDED, 1.0) if rule.lengths else 1.0
+        rate, width = self.rate_after(state.steps), np.ones(1)
+        if rule.lengths:
+            rate, width = rate * plan.share, np.where(np.isinf(low), UNBOUNDED, 1.0)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            z, update = rule.step(x[smooth] / width, full * width, state.update, self.rate_after(state.steps))
+            z, update = rule.step(x[smooth] / width, full * width, state.update, rate)
             z = z * width
         z = np.clip(np.where(np.isfinite(z), z, x[smooth]), np.maximum(low, -FARTHEST), np.minimum(high, FARTHEST))
         x[smooth] = z

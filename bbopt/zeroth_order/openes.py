@@ -45,7 +45,7 @@ class OpenES:
     """An evolution strategy by antithetic Gaussian perturbations, for values (noisy ones too) or rankings.
 
     pairs: of rows per query, None for half of 4 + 3 ln d; radius: s, in encoded units; shrink: the radius after t queries is
-    radius / (1 + t)^shrink; fitness: "ranks" or "values"; update, rate, decay, delay: as in `CGE`.
+    radius / (1 + t)^shrink; fitness: "ranks" or "values"; update, rate, decay, delay: as in `RGE`.
 
     >>> OpenES(pairs=20, fitness="values").pairs
     20

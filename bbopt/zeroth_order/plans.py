@@ -42,7 +42,8 @@ class CoordinatePlan:
         rows, columns = self.rows, self._columns
         above, below = np.full((2, len(columns)), np.nan), np.full((2, len(columns)), np.nan)
         moved = np.flatnonzero(rows.columns >= 0)
-        place = np.searchsorted(columns, rows.columns[moved])
+        once = len(moved) == len(columns)
+        place = np.arange(len(columns)) if once else np.searchsorted(columns, rows.columns[moved])
         upward = rows.values[moved] > rows.base[rows.columns[moved]]
         for side, mine in ((above, upward), (below, ~upward)):
             side[:, place[mine]] = rows.values[moved[mine]], values[moved[mine]]
@@ -54,7 +55,13 @@ class CoordinatePlan:
         return self._columns[known], slopes[known]
 
     @property
+    def share(self) -> float:
+        """The part of the estimate, by length, that is gradient and not chance."""
+        return 1.0
+
+    @property
     def _columns(self) -> Array:
+        """Each column once, in the order of the rows where that is how they are, else ascending."""
         columns = self.rows.columns[self.rows.columns >= 0]
         ascending = len(columns) < 2 or bool((columns[1:] > columns[:-1]).all())
         return columns if ascending else np.unique(columns)
@@ -89,6 +96,11 @@ class DirectionPlan:
         return self.rows.columns, from_slopes(self.rows.kind, size, self.rows.seed, self._numbers[known], slopes[known])
 
     @property
+    def share(self) -> float:
+        """The part of the estimate, by length, that is gradient and not chance: sqrt(q / d) of q directions, at most 1."""
+        return float(min(1.0, np.sqrt(len(self._numbers) / max(len(self.rows.columns), 1))))
+
+    @property
     def _numbers(self) -> Array:
         return np.unique(self.rows.indices[self.rows.signs != 0])
 
@@ -108,20 +120,19 @@ def plan_coordinates(
     dense = fits(len(columns) + 1, base)
     sides: Scheme = "central" if task.where and dense else scheme
     up, down = coordinate_steps(x, radius, sides, low, high)
-    steps = np.concatenate([up, down])
-    place = np.concatenate([columns, columns])
-    rows = CoordinateRows.stepped(base, place[steps != 0.0], steps[steps != 0.0], task.space)
-    keep = rows.values != base[rows.columns]  # a step below the grid of the column is none
+    rise, fall = up != 0.0, down != 0.0
+    at = np.concatenate([[-1], columns[rise], columns[fall]])
+    to = np.concatenate([[0.0], up[rise], down[fall]])
+    rows = CoordinateRows.stepped(base, at, to, task.space)
+    keep = rows.values != base[at]  # a step below the grid of the column is none
     if task.where and dense:
         keep &= task.known(rows[:])
         if scheme == "forward":
-            upward = rows.values > base[rows.columns]
-            keep &= upward | ~np.isin(rows.columns, rows.columns[keep & upward])
-    at, to = rows.columns[keep], steps[steps != 0.0][keep]
-    single = scheme == "forward" or len(at) < 2 * len(columns)
-    if single and not base_known and len(at):
-        at, to = np.append(-1, at), np.append(0.0, to)
-    return CoordinatePlan(CoordinateRows.stepped(base, at, to, task.space))
+            upward = to > 0.0
+            keep &= upward | ~np.isin(at, at[keep & upward])
+    found = int(np.count_nonzero(keep[1:]))
+    keep[0] = found and not base_known and (scheme == "forward" or found < 2 * len(columns))
+    return CoordinatePlan(rows if keep.all() else CoordinateRows.stepped(base, at[keep], to[keep], task.space))
 
 
 def plan_directions(

@@ -34,7 +34,8 @@ class RGE:
     directions: q, None for min(d, 4 + 3 ln d); kind: "orthonormal", "sphere" (unit length), "gaussian" or "rademacher" (entries of
     size 1); scheme: "forward" (q + 1 evaluations per step) or "central" (2 q); radius: length of a step per unit of a direction,
     in encoded units, None for the best one at the precision of the values or the declared noise; shrink: the radius after
-    t steps is radius / (1 + t)^shrink; precision, update, rate, decay, delay: as in `CGE`.
+    t steps is radius / (1 + t)^shrink; precision, update, rate, decay, delay: as in `CGE`, except that a rate that is a length
+    (of adam and rprop) is for q >= d, and is multiplied by sqrt(q / d) below: the rest of such an estimate is chance.
 
     >>> RGE(directions=8, kind="sphere", scheme="central").directions
     8
@@ -47,7 +48,7 @@ class RGE:
     shrink: float = 0.0
     precision: Precision = "float64"
     update: str = "adam(beta1=0.5, beta2=0.9)"
-    rate: float = 0.2
+    rate: float = 0.3
     decay: float = 0.5
     delay: float = 0.0
 

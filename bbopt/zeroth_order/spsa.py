@@ -32,7 +32,8 @@ class SPSA:
     """Simultaneous perturbation stochastic approximation: for noisy values, and for many coordinates with few evaluations.
 
     directions: averaged per step (two evaluations each); radius: c, None for the best one at the declared noise or the
-    precision of the values; shrink: exponent of c_k; rate, decay, delay: first step, exponent and A of a_k; update: as in `CGE`.
+    precision of the values; shrink: exponent of c_k; rate, decay, delay: first step, exponent and A of a_k; update: as in
+    `CGE`, with rates of `RGE`.
 
     >>> SPSA(update="sgd", rate=0.05, radius=0.1).decay
     0.602
@@ -42,7 +43,7 @@ class SPSA:
     radius: float | None = None
     shrink: float = 0.101
     update: str = "adam(beta1=0.5, beta2=0.9)"
-    rate: float = 0.2
+    rate: float = 0.4
     decay: float = 0.602
     delay: float = 0.0
 
