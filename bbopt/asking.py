@@ -109,7 +109,8 @@ class Snapshot:
     """A study at one log position, as far as an ask needs it: planning works on this while tells go on.
 
     request: what is wanted; rows: how many may go out if they are there; state: of the strategy; waits: the first of those
-    that can go out as they are; queries: how many there are; avoid: encoded rows that must not be asked (it may grow meanwhile, which does no harm); position: in the log.
+    that can go out as they are; queries: how many there are; avoid: encoded rows that must not be asked (it may grow
+    meanwhile, which does no harm); position: in the log.
     """
 
     request: Request

@@ -180,7 +180,7 @@ class Book:
 
     def _settle(self, record: Record, row: int, status: int) -> None:
         """A row has its final state. One that had another final state before is no news: what was learnt changes."""
-        before = record.status[row]
+        before = int(record.status[row])
         record.status[row] = status
         self._see(record, row, status)
         if status in (OK, IMPOSSIBLE):

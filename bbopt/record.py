@@ -34,7 +34,7 @@ class Record:
         self.attempts = np.zeros(k, np.int32)  # 0 before a row is given out
         self.remaining = k  # rows that may still get an answer
         self.issues: list[Issue] = []
-        self._issued = np.full(k, -1, np.int32)  # the last issue of each row
+        self._issued = np.zeros(k, np.int32)  # how many issues there were with the last one of each row
         self._expires: Array | None = None  # when the lease of each row ends
         self.metrics = np.full((k, metrics), np.nan)
         self.std: Array | None = None
@@ -47,8 +47,9 @@ class Record:
 
     def issue(self, start: int, stop: int, attempt: int, issue: Issue) -> None:
         """Rows start to stop - 1 are given out."""
-        self.issues.append(issue)
-        self._issued[start:stop] = len(self.issues) - 1
+        if not self.issues or self.issues[-1] is not issue:
+            self.issues.append(issue)
+        self._issued[start:stop] = len(self.issues)
         self.attempts[start:stop] = attempt
         self.status[start:stop] = OPEN
         if issue.expires is not None and self._expires is None:
@@ -58,8 +59,8 @@ class Record:
 
     def issue_of(self, row: int) -> Issue | None:
         """The last time this row was given out."""
-        index = int(self._issued[row])
-        return self.issues[index] if index >= 0 else None
+        last = int(self._issued[row])
+        return self.issues[last - 1] if last else None
 
     def attempt(self, row: int) -> int:
         """How often this row was given out."""
@@ -80,7 +81,7 @@ class Record:
 
     def owned(self, rows: Array, owner: str) -> Array:
         """Those of some rows that were last given out to this owner."""
-        mine = np.array([issue.owner == owner for issue in self.issues] + [False])  # the last one stands for no issue
+        mine = np.array([False] + [issue.owner == owner for issue in self.issues])  # the first one stands for no issue
         return np.asarray(rows[mine[self._issued[rows]]])
 
     def keep(self, metrics: Array, std: Array | None, cost: Array | None, rows: Array | int) -> None:

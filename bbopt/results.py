@@ -28,15 +28,16 @@ def read_results(task: Task, outcome: Outcome) -> tuple[Array, Array, ValueRefus
     """
     n = len(outcome.batch)
     metrics, refused = np.full((n, len(task.metrics)), np.nan), np.zeros(n, bool)
-    good = np.ones(n, bool)
-    good[list(outcome.failures)] = False
     if isinstance(outcome.results, np.ndarray) and outcome.results.shape == metrics.shape:
-        metrics[good] = outcome.results[good]
-        suspects = np.flatnonzero(good & ~np.isfinite(metrics).all(axis=1))
+        metrics[:] = outcome.results
+        metrics[list(outcome.failures)] = np.nan
+        suspects = np.flatnonzero(~np.isfinite(metrics).all(axis=1)).tolist()
     else:
-        suspects = np.flatnonzero(good)
+        suspects = list(range(n))
     first: ValueRefused | None = None
-    for position in suspects.tolist():
+    for position in suspects:
+        if position in outcome.failures:
+            continue
         try:
             metrics[position] = list(task.read_metrics(outcome.results[position], "").values())
         except ValueRefused as error:

@@ -12,6 +12,7 @@ from bbopt.errors import AlreadyTold, UsageError, ValueRefused
 from bbopt.outcome import Batch
 from bbopt.query import STATUSES, Query, Values
 from bbopt.record import IMPOSSIBLE, OK, OPEN, QUEUED, RANKED, Record
+from bbopt.store import Event, Writer
 from bbopt.telling import Telling
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -86,7 +87,8 @@ class TellingRows(Telling):
         """
         failed = failures or {}
         has_result = np.ones(len(batch), bool)
-        has_result[list(failed)] = False
+        if failed:
+            has_result[list(failed)] = False
         numbers = np.asarray(metrics, float)
         if numbers.shape != (len(batch), len(self.task.metrics)) or not np.isfinite(numbers[has_result]).all():
             raise ValueRefused(
@@ -94,18 +96,13 @@ class TellingRows(Telling):
             )
         with self._lock, self._writing() as (writer, events):
             record = self._record_of(batch)
+            if len(batch) == 1:  # the log reads better so
+                self._tell_alone(writer, events, record, batch, 0, numbers, failed)
+                return
             rows = batch.rows
             plain = np.isin(record.status[rows], (OPEN, QUEUED)) & (record.attempts[rows] == batch.attempt)
-            if len(batch) == 1:
-                plain[:] = False  # the log reads better so
-            for position in np.flatnonzero(~plain).tolist():  # with all that has to be looked at for one that is not
-                row = int(rows[position])
-                if has_result[position]:
-                    named = dict(zip(self.task.metrics, numbers[position].tolist(), strict=True))
-                    body = {"values": named, "std": {}, "cost": None}
-                    self._tell_one(writer, events, record, row, batch.attempt, body)
-                else:
-                    self._fail_one(writer, events, record, row, batch.attempt, *failed[position])
+            for position in np.flatnonzero(~plain).tolist():
+                self._tell_alone(writer, events, record, batch, position, numbers, failed)
                 self._apply(events)
             good = plain & has_result
             if good.any():
@@ -118,6 +115,24 @@ class TellingRows(Telling):
             for (reason, impossible), these in alike.items():
                 events.append(writer.append("fail_rows", {"query": record.query.id, "rows": rows_to_log(np.array(these)),
                                             "reason": reason, "impossible": impossible}))  # fmt: skip
+
+    def _tell_alone(
+        self,
+        writer: Writer,
+        events: list[Event],
+        record: Record,
+        batch: Batch,
+        position: int,
+        numbers: Array,
+        failed: Mapping[int, tuple[str, bool]],
+    ) -> None:
+        """One row, with all that has to be looked at where it was answered, lost or given out again meanwhile."""
+        row = int(batch.rows[position])
+        if position in failed:
+            self._fail_one(writer, events, record, row, batch.attempt, *failed[position])
+        else:
+            named = dict(zip(self.task.metrics, numbers[position].tolist(), strict=True))
+            self._tell_one(writer, events, record, row, batch.attempt, {"values": named, "std": {}, "cost": None})
 
     def _record_of(self, batch: Batch) -> Record:
         record = self._book.records[batch.query.id] if 0 <= batch.query.id < len(self._book.records) else None
