@@ -217,7 +217,7 @@ def _frozen(weights: Mapping[str, Tensor]) -> dict[str, Array]:
 def _unknown_optimum(formula: NetworkFormula, start: Mapping[str, Array]) -> Optimum:
     loss = float(formula._loss(formula.network(formula.inputs)))
     how = "not known: no cross-entropy is below 0, and the start is all that was evaluated"
-    return Optimum(loss, start, how, tolerance=loss)
+    return Optimum(loss, start, how, tolerance=min(loss, 1.0))
 
 
 def _fitted_optimum(formula: NetworkFormula) -> Optimum:
@@ -247,7 +247,9 @@ def _fitted_optimum(formula: NetworkFormula) -> Optimum:
     if value < 1e-9:
         return Optimum(0.0, params, "no cross-entropy is below 0; the weights come from L-BFGS with exact gradients, "
                        f"last layer times {_SHARPER:g}", tolerance=1e-9)  # fmt: skip
-    return Optimum(value, params, "best of one run of L-BFGS with exact gradients; not below 0", tolerance=value)
+    return Optimum(
+        value, params, "best of one run of L-BFGS with exact gradients; not below 0", tolerance=min(value, 1.0)
+    )
 
 
 def _value(formula: NetworkFormula, weights: Mapping[str, Any]) -> float:
