@@ -28,11 +28,13 @@ torch.set_num_threads(1)  # products as small as these lose more to waking threa
 
 
 def by_pixels(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, Tensor]:
-    return dict(network_gradient(NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True)), level="hybrid").gradient)
+    problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
+    return dict(network_gradient(problem, level="hybrid", radius=1e-3).gradient)
 
 
 def by_weights(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, Tensor]:
-    return dict(network_gradient(NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True)), level="vmap").gradient)
+    problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
+    return dict(network_gradient(problem, level="vmap", radius=1e-3).gradient)
 
 
 images = digits()

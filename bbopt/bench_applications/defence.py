@@ -37,12 +37,14 @@ __all__ = ["by_coordinates", "by_directions", "by_pixels", "defence"]
 
 RADII = (0.0, 0.25, 0.5)
 DRAWS = 500
+RADIUS = 1e-3  # of pixels and weights: errors of .6 to 1.4 % of the gradient, five times less than with 5e-3
+BYTES = 2**23  # of perturbed images at a time: few calls of an oracle whose call has a fixed price
 
 
 def by_pixels(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, Tensor]:
     """Hybrid: differences along the 64 pixels that the denoiser gives, backpropagation through the denoiser."""
     problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
-    return dict(network_gradient(problem, level="hybrid").gradient)
+    return dict(network_gradient(problem, level="hybrid", radius=RADIUS).gradient)
 
 
 def by_coordinates(share: float = 1.0, seed: int = 0) -> Gradient:
@@ -55,7 +57,7 @@ def by_coordinates(share: float = 1.0, seed: int = 0) -> Gradient:
             order = torch.randperm(chosen.count, generator=generator)
             chosen = chosen.select(order[: int(share * chosen.count)])
         problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
-        found = network_gradient(problem, coordinates=chosen, level="vmap").gradient
+        found = network_gradient(problem, coordinates=chosen, level="vmap", radius=RADIUS, bytes=BYTES).gradient
         return {name: found.get(name, torch.zeros_like(values)) for name, values in denoiser.named_parameters()}
 
     return gradient
@@ -68,7 +70,7 @@ def by_directions(count: int, seed: int = 0) -> Gradient:
     def gradient(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, Tensor]:
         problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
         drawn = int(torch.randint(2**62, (1,), generator=generator))
-        return dict(random_gradient(problem, count, seed=drawn).gradient)
+        return dict(random_gradient(problem, count, radius=RADIUS, seed=drawn).gradient)
 
     return gradient
 
