@@ -138,7 +138,7 @@ class Drive:
             kept = np.flatnonzero(~refused)
             places = {int(position): place for place, position in enumerate(kept)}
             batch, metrics = batch.take(kept), metrics[kept]
-            reasons = {places[position]: reason for position, reason in reasons.items()}
+            reasons = {places[position]: reason for position, reason in reasons.items() if position in places}
             trouble = trouble or error
         if len(batch):
             opt.tell_rows(batch, metrics, reasons)

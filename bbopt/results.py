@@ -26,7 +26,10 @@ def read_results(task: Task, outcome: Outcome) -> tuple[Array, Array, ValueRefus
     >>> metrics.tolist(), refused.tolist(), str(error)
     ([[3.0], [nan]], [False, True], 'trial 8 at x = 1.0: expected a number or a mapping with objective; got None')
     """
-    n = len(outcome.batch)
+    n, numbers = len(outcome.batch), outcome.batch.numbers
+    if len(outcome.results) != n:
+        got = f"trials {numbers[0]} to {numbers[-1]}: expected {n} results, got {len(outcome.results)}"
+        return np.full((n, len(task.metrics)), np.nan), np.ones(n, bool), ValueRefused(got)
     metrics, refused = np.full((n, len(task.metrics)), np.nan), np.zeros(n, bool)
     if isinstance(outcome.results, np.ndarray) and outcome.results.shape == metrics.shape:
         metrics[:] = outcome.results

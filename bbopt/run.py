@@ -24,8 +24,8 @@ SHOW_SECONDS = 0.1  # how often the progress bar is drawn anew, at most
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. best: the best feasible trial, or None; front: the best compromises of several objectives;
-    evaluations: trials that were answered; stopped: why it ended (budget, target, seconds, callback, exhausted);
+    """What a run came to. best: the best feasible trial, or None; front: the best compromises of several objectives, or the
+    best trial; evaluations: trials that were answered; stopped: why it ended (budget, target, seconds, callback, exhausted);
     optimizer: the study, to look closer or to go on."""
 
     best: Trial | None
@@ -83,8 +83,10 @@ def minimize(
     drive = Drive(opt, budget, target, seconds, catch, callback)
     with _shown(progress, task, budget, drive), held_back():
         drive.go(worker, function)
-    best = opt.best() if task.m == 1 else None
-    return Result(best, tuple(opt.front()), drive.answered, drive.stopped, opt)
+    if task.m > 1:
+        return Result(None, tuple(opt.front()), drive.answered, drive.stopped, opt)
+    best = opt.best()
+    return Result(best, () if best is None else (best,), drive.answered, drive.stopped, opt)
 
 
 @contextmanager
