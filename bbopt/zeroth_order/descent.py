@@ -155,8 +155,10 @@ class Descent:
         smooth = continuous_columns(task.space)
         x = np.array(plan.rows.base if task.where else state.x)
         x[held] = state.x[held]
-        full = np.zeros(len(smooth))
-        full[np.searchsorted(smooth, columns)] = bounded(gradient)
+        full = bounded(gradient)
+        if len(columns) < len(smooth):
+            full = np.zeros(len(smooth))
+            full[np.searchsorted(smooth, columns)] = bounded(gradient)
         low, high = limits(task.space, smooth)
         rule = update_rule(self.update)
         rate, width = self.rate_after(state.steps), np.ones(1)

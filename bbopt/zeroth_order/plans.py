@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,16 @@ class CoordinatePlan:
     def slopes(self, values: Array, at: float) -> Array:
         """(n,) slopes along the columns of `gradient`, from values (k,) and the value at the base; NaN where unknown."""
         rows, columns = self.rows, self._columns
-        above, below = np.full((2, len(columns)), np.nan), np.full((2, len(columns)), np.nan)
-        moved = np.flatnonzero(rows.columns >= 0)
-        once = len(moved) == len(columns)
-        place = np.arange(len(columns)) if once else np.searchsorted(columns, rows.columns[moved])
-        upward = rows.values[moved] > rows.base[rows.columns[moved]]
-        for side, mine in ((above, upward), (below, ~upward)):
-            side[:, place[mine]] = rows.values[moved[mine]], values[moved[mine]]
-        return difference_quotients(rows.base[columns], at, (above[0], above[1]), (below[0], below[1]))
+        x, number = rows.base[columns], np.zeros(len(rows.base), np.int64)
+        number[columns] = np.arange(len(columns))
+        moved = slice(1, None) if len(rows) and rows.columns[0] < 0 else slice(None)  # a base is the first row
+        place, points, told = number[rows.columns[moved]], rows.values[moved], values[moved]
+        sides = []
+        for mine in (points > x[place], points < x[place]):
+            point, value = np.array(x), np.full(len(x), np.nan)
+            point[place[mine]], value[place[mine]] = points[mine], told[mine]
+            sides.append((point, value))
+        return difference_quotients(x, at, sides[0], sides[1])
 
     def gradient(self, slopes: Array) -> tuple[Array, Array]:
         """Columns and entries of the gradient; columns of unknown slope are left out."""
@@ -59,12 +62,12 @@ class CoordinatePlan:
         """The part of the estimate, by length, that is gradient and not chance."""
         return 1.0
 
-    @property
+    @cached_property
     def _columns(self) -> Array:
-        """Each column once, in the order of the rows where that is how they are, else ascending."""
-        columns = self.rows.columns[self.rows.columns >= 0]
-        ascending = len(columns) < 2 or bool((columns[1:] > columns[:-1]).all())
-        return columns if ascending else np.unique(columns)
+        """(n,) the columns of the rows, each once, ascending."""
+        there = np.zeros(len(self.rows.base), bool)
+        there[self.rows.columns[self.rows.columns >= 0]] = True
+        return np.flatnonzero(there)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +103,7 @@ class DirectionPlan:
         """The part of the estimate, by length, that is gradient and not chance: sqrt(q / d) of q directions, at most 1."""
         return float(min(1.0, np.sqrt(len(self._numbers) / max(len(self.rows.columns), 1))))
 
-    @property
+    @cached_property
     def _numbers(self) -> Array:
         return np.unique(self.rows.indices[self.rows.signs != 0])
 
