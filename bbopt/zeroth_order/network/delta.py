@@ -26,10 +26,9 @@ from bbopt.zeroth_order.network.delta_loss import LossChanges
 from bbopt.zeroth_order.network.delta_operation import Operation
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, Difference, NotPropagated, State, Tally, width
 from bbopt.zeroth_order.network.delta_table import operation
+from bbopt.zeroth_order.network.gather import budget
 from bbopt.zeroth_order.network.graph import Use, close, references, trace
 
-BYTES = {"cpu": 2**21, "cuda": 2**26}
-"""Bytes of the widest tensor of a chunk: on a CPU a few of them should fit its level-2 cache, a GPU wants to be filled."""
 MOST = 512
 """Perturbations of a chunk at most."""
 Made = Callable[[Tensor, Tensor], State]
@@ -55,7 +54,7 @@ class Path:
 class Delta:
     """The engine for networks whose layers it knows.
 
-    bytes: of the widest tensor of a chunk; None: 2 MiB on a CPU, 64 MiB on a GPU.
+    bytes: of a chunk where it is widest, input and output of a layer together; None: what suits the device (`gather`).
     Raises NotApplicable where the forward cannot be traced.
     """
 
@@ -65,7 +64,7 @@ class Delta:
         self.graph = trace(base)
         self.base = base
         self.loss = LossChanges(base)
-        self.bytes = BYTES.get(base.outputs.device.type, 2**26) if bytes is None else bytes
+        self.bytes = budget(base, bytes)
         self._operations: dict[int, Operation] = {}
         self._paths: dict[int, Path | str] = {}
         self._unperturbed: dict[tuple[int, int], Tensor] = {}
@@ -121,7 +120,7 @@ class Delta:
 
     def rows(self, path: Path) -> int:
         """How many perturbations make a chunk: two at least, as torch convolves a batch of one at a fifth of the speed."""
-        return max(2, min(MOST, self.bytes // (path.widest * self.base.outputs.element_size())))
+        return max(2, min(MOST, self.bytes // (2 * path.widest * self.base.outputs.element_size())))
 
     def entry(self, parameter: str) -> tuple[Use, str]:
         """Where a parameter enters, and under which name. Raises NotPropagated where it is not the plain tensor of one layer."""
@@ -170,7 +169,8 @@ class Delta:
         for step, unneeded in path.steps:
             given = tuple(held.get(j) for j in step.inputs)
             shortcut = step.difference(given) if step.place == self.graph.output else None
-            found = step.spread(given) if shortcut is None else shortcut
+            spare = all(j in unneeded or j not in held for j in step.inputs)
+            found = step.spread(given, spare) if shortcut is None else shortcut
             if tally is not None:
                 tally.flops += step.flops(given)
                 tally.widest = max(tally.widest, width(found))

@@ -22,6 +22,7 @@ from bbopt.zeroth_order.network.delta_operation import Operation
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, State, channels
 from bbopt.zeroth_order.network.graph import Graph
 
+
 @dataclass(frozen=True)
 class Geometry:
     """How a kernel moves: per spatial dimension its size, stride, dilation, and (left, right) padding; mode of the padding."""
@@ -81,7 +82,7 @@ class Conv(Operation):
         """The kernel with a further dimension of 1, which the samples take."""
         return self.weight.unsqueeze(-1)
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and self._narrow:
             return self._enter(state)
@@ -128,11 +129,19 @@ class Conv(Operation):
         scale = steps.view(-1, *[1] * (base.ndim - 1))
         if local == "bias":
             return Channel(scale.expand(-1, *base.shape[1:]), *channels(index))
-        output, inner = index // self.weight[0].numel(), index % self.weight[0].numel()
-        taps = torch.unravel_index(inner, self.weight.shape[1:])
-        source = taps[0] + output // (len(self.weight) // self.groups) * self.weight.shape[1]
+        output, inner = index // self._places.shape[1], index % self._places.shape[1]
+        source, *taps = self._places[:, inner]
+        if self.groups > 1:
+            source = source + output // (len(self.weight) // self.groups) * self.weight.shape[1]
         windows = self.geometry.windows(self._padded, base.shape[1:-1])
-        return Channel(windows[(source, *taps[1:])].mul_(scale), *channels(output))
+        return Channel(windows[(source, *taps)].mul_(scale), *channels(output))
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """(1 + spatial, scalars per output): input channel and tap of each scalar of a kernel."""
+        shape = self.weight.shape[1:]
+        inner = torch.arange(math.prod(shape), device=self.weight.device)
+        return torch.stack(torch.unravel_index(inner, shape))
 
     @cached_property
     def _padded(self) -> Tensor:
@@ -156,7 +165,7 @@ class Conv(Operation):
         windows = windows.flatten(1, len(self.geometry.kernel))  # (C, taps, *out, B)
         width, group = self.weight.shape[1], outputs // (len(self.weight) // self.groups)
         found = slopes.new_zeros((len(outputs), width, self.geometry.taps))
-        for part in group.unique().tolist():
+        for part in sorted(set(group.tolist())):
             own = group == part
             for tap in range(self.geometry.taps):
                 met = windows[part * width : (part + 1) * width, tap].reshape(width, -1)

@@ -26,7 +26,7 @@ class Linear(Operation):
     def _flat(self) -> bool:
         return self.rows().ndim == 2
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and self._flat:
             weight, delta = self._columns(state)

@@ -41,9 +41,9 @@ class LossChanges:
     def means(self, moved: Tensor) -> Tensor:
         """(P,) float64 changes of the loss. moved: (P, *K, B) changes of the outputs."""
         if self.targets is not None:
-            each = self._each(moved)
-            if bool(torch.isfinite(each).all()):
-                return each.mean(1, dtype=torch.float64)
+            found = self._each(moved).mean(1, dtype=torch.float64)
+            if bool(torch.isfinite(found).all()):  # else steps so long that exp overflows
+                return found
         return self.base.change(moved.movedim(-1, 1).double())
 
     def samples(self, moved: Tensor) -> Tensor:
@@ -57,9 +57,9 @@ class LossChanges:
     def channel_means(self, state: Channel) -> Tensor:
         """(P,) float64, where each perturbation changes one output, or one block of them."""
         if self.targets is not None and state.delta.ndim == 2:
-            each = self._each_of_channel(state)
-            if bool(torch.isfinite(each).all()):
-                return each.mean(1, dtype=torch.float64)
+            found = self._each_of_channel(state).mean(1, dtype=torch.float64)
+            if bool(torch.isfinite(found).all()):
+                return found
         return self.means(self.whole(state))
 
     def channel_samples(self, state: Channel) -> Tensor:
@@ -79,7 +79,25 @@ class LossChanges:
     def _each(self, moved: Tensor) -> Tensor:
         assert self.targets is not None
         at_target = moved.gather(1, self.targets.expand(len(moved), 1, -1))
-        return (moved - at_target).expm1_().mul_(self.p).sum(1).log1p_()
+        return expm1(moved - at_target).mul_(self.p).sum(1).log1p_()
 
     def _each_of_channel(self, state: Channel) -> Tensor:
-        return (state.delta * state.of(self.s)).expm1_().mul_(state.of(self.w)).log1p_()
+        return expm1(state.delta * state.of(self.s)).mul_(state.of(self.w)).log1p_()
+
+
+def expm1(x: Tensor) -> Tensor:
+    """exp(x) - 1 with full relative precision; x is overwritten.
+
+    Small float32 numbers on a CPU take x + x^2/2 + x^3/6 + x^4/24, a third of the time of torch's function, which has no
+    short way for them: below 2^-5 the rest of the series is less than x^4/120 < 2^-26 of it, under half a unit in the
+    last place; below 2^-9 the fourth power is so too.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return x.expm1_()
+    low, high = torch.aminmax(x)
+    largest = max(-float(low), float(high))
+    if largest < 2.0**-9:
+        return x.mul(1.0 / 6.0).add_(0.5).mul_(x).add_(1.0).mul_(x)
+    if largest < 2.0**-5:
+        return x.mul(1.0 / 24.0).add_(1.0 / 6.0).mul_(x).add_(0.5).mul_(x).add_(1.0).mul_(x)
+    return x.expm1_()

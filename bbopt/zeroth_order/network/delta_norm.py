@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bbopt.zeroth_order.network.delta_operation import Operation
+from bbopt.zeroth_order.network.delta_operation import Operation, owned
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, NotPropagated, State, channels
 from bbopt.zeroth_order.network.graph import Graph
 
@@ -42,12 +42,18 @@ class BatchNorm(Operation):
         return mean.to(self.weight.dtype), (variance + self.eps).sqrt().to(self.weight.dtype)
 
     @cached_property
+    def _factors(self) -> Tensor:
+        """(2, C): g / s and 1 / s^2."""
+        s = self._moments[1]
+        return torch.stack([self.weight / s, s.square().reciprocal()])
+
+    @cached_property
     def _centred(self) -> Tensor:
         """(C, *S, B): x - m."""
         base = self.rows()
         return base - self._moments[0].view(-1, *[1] * (base.ndim - 1))
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and state.delta.ndim == self.rows().ndim:
             return state.moved(self._moved(state))
@@ -57,27 +63,28 @@ class BatchNorm(Operation):
         if self.running is not None:
             shift = self.bias - self._moments[0] * scale
             return Dense(torch.addcmul(shift[:, None], flat, scale[:, None]).view(values.shape))
-        centred = flat - flat.mean(2, keepdim=True)
+        mean = flat.mean(2, keepdim=True)
+        centred = flat.sub_(mean) if owned(given, spare) else flat - mean
         spread = torch.linalg.vector_norm(centred, dim=2, keepdim=True).square_().div_(flat.shape[2])
         scale = spread.add_(self.eps).rsqrt_().mul_(self.weight[:, None])
-        return Dense(torch.addcmul(self.bias[:, None], centred, scale).view(values.shape))
+        torch.addcmul(self.bias[:, None], centred, scale, out=centred)
+        return Dense(centred.view(values.shape))
 
     def _moved(self, state: Channel) -> Tensor:
         delta = state.delta
         shape = (-1, *[1] * (delta.ndim - 1))
-        weight, s = self.weight[state.index], self._moments[1][state.index]
+        gain, inverse = self._factors[:, state.index]
         if self.running is not None:
-            return delta * (weight / s).view(shape)
+            return delta * gain.view(shape)
         flat, centred = delta.reshape(len(delta), -1), state.of(self._centred)
         n = flat.shape[1]
-        mean = flat.mean(1).double()
-        square = torch.linalg.vector_norm(flat, dim=1).double().square() / n
-        product = _dots(flat, centred.reshape(len(centred), -1)).double() / n
-        log_ratio = -0.5 * torch.log1p((2.0 * product + square - mean.square()) / s.double().square())
-        near = (weight * log_ratio.exp() / s).to(delta.dtype)  # g / s'
-        far = (weight * torch.expm1(log_ratio) / s).to(delta.dtype)  # g (1/s' - 1/s)
-        shift = (-near * mean).to(delta.dtype)
-        moved = torch.addcmul(shift.view(shape), delta, near.view(shape))
+        mean = flat.mean(1)
+        square = torch.linalg.vector_norm(flat, dim=1).square_()
+        product = _dots(flat, centred.reshape(len(centred), -1))
+        growth = square.add_(product, alpha=2.0).div_(n).addcmul_(mean, mean, value=-1.0)  # v' - v
+        far = growth.mul_(inverse).log1p_().mul_(-0.5).expm1_().mul_(gain)  # g (1/s' - 1/s)
+        near = far + gain  # g / s'
+        moved: Tensor = torch.addcmul((near * mean).neg_().view(shape), delta, near.view(shape))
         return moved.addcmul_(centred, far.view(shape))
 
     def perturbed(self, local: str, index: Tensor, steps: Tensor) -> State:

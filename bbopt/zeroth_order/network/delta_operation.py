@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bbopt.zeroth_order.network.delta_state import Channel, Difference, NotPropagated, State
+from bbopt.zeroth_order.network.delta_state import Channel, Dense, Difference, NotPropagated, State
 from bbopt.zeroth_order.network.graph import Graph
 
 
@@ -18,8 +18,12 @@ class Operation:
     def __init__(self, graph: Graph, place: int, inputs: tuple[int, ...]) -> None:
         self.graph, self.place, self.inputs = graph, place, inputs
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
-        """What perturbations of the inputs (None: an input that did not change) make of the output."""
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
+        """What perturbations of the inputs (None: an input that did not change) make of the output.
+
+        spare: nothing needs the inputs' states afterwards, so their memory may be used. Fresh memory is dear: the allocator
+        gives large blocks back to the system, and each is filled page by page again.
+        """
         raise NotImplementedError
 
     def difference(self, given: tuple[State | None, ...]) -> Difference | None:
@@ -56,6 +60,11 @@ class Operation:
         if state is None:
             return self.rows(which)[None]
         return (state.dense(self.rows(which)) if isinstance(state, Channel) else state).values
+
+
+def owned(given: tuple[State | None, ...], spare: bool) -> bool:
+    """Whether the dense values of the first input are this operation's own, to be overwritten."""
+    return (spare and isinstance(given[0], Dense)) or isinstance(given[0], Channel)
 
 
 def counted(given: tuple[State | None, ...]) -> int:

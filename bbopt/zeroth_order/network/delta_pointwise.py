@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bbopt.zeroth_order.network.delta_operation import Operation, counted
+from bbopt.zeroth_order.network.delta_operation import Operation, counted, owned
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, NotPropagated, State
 from bbopt.zeroth_order.network.graph import Graph
 
@@ -24,7 +24,7 @@ class Pointwise(Operation):
         self.function = function
         self.shape = tuple(graph.nodes[place].value.shape)
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         lead = self._in_one_channel(given)
         if lead is not None:
             before = [lead.of(self._whole(j)) for j in range(len(given))]
@@ -71,12 +71,15 @@ class ReLU(Pointwise):
     def _change(self, before: list[Tensor], given: tuple[State | None, ...]) -> Tensor:
         state = given[0]
         assert isinstance(state, Channel)
-        low = before[0]
-        return torch.maximum(state.delta, low.neg()).add_(low.clamp(max=0.0))
+        under = before[0].neg()
+        return torch.maximum(state.delta, under).sub_(under.clamp_(min=0.0))
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
-        return super().spread(given) if isinstance(state, Channel) else Dense(torch.relu(self.dense(given)))
+        if isinstance(state, Channel):
+            return super().spread(given)
+        values = self.dense(given)
+        return Dense(values.relu_() if owned(given, spare) else values.relu())
 
 
 class Sum(Pointwise):
@@ -86,7 +89,7 @@ class Sum(Pointwise):
         super().__init__(graph, place, inputs, lambda left, right: torch.add(left, right, alpha=factor))
         self.factor = factor
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         lead = self._in_one_channel(given)
         if lead is not None:
             parts = [
@@ -103,9 +106,11 @@ class Sum(Pointwise):
         )
         for channel, dense, which in ((left, right, 0), (right, left, 1)):
             if plain and isinstance(channel, Channel) and isinstance(dense, Dense):
-                values = dense.values + self.rows(which)
+                values = dense.values.add_(self.rows(which)) if spare else dense.values + self.rows(which)
                 channel.add_to(values)
                 return Dense(values)
+            if plain and channel is None and isinstance(dense, Dense) and spare:
+                return Dense(dense.values.add_(self.rows(which)))
         return super().spread(given)
 
 
@@ -116,21 +121,24 @@ class Scaled(Operation):
         super().__init__(graph, place, inputs)
         self.mask = mask.movedim(0, -1).contiguous()
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel):
             return state.moved(state.delta * state.of(self.mask))
-        return Dense(self.dense(given) * self.mask)
+        values = self.dense(given)
+        return Dense(values.mul_(self.mask) if owned(given, spare) else values * self.mask)
 
 
 class Same(Operation):
     """The same numbers in the same order, per sample: identity, dropout that is off, flattening, other changes of shape."""
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state, base, out = given[0], self.rows(), self.output()
         if isinstance(state, Channel):
             if out.shape == base.shape or (out.ndim == 2 and state.delta.ndim == base.ndim):
                 return state  # flattened channels are blocks of columns
             if state.delta.ndim == base.ndim and len(out) == len(base):
                 return state.moved(state.delta.reshape(state.count, *out.shape[1:]))
-        return Dense(self.dense(given).reshape(counted(given), *out.shape))
+        values = self.dense(given)
+        values = values if owned(given, spare) else values.clone()
+        return Dense(values.reshape(counted(given), *out.shape))

@@ -59,7 +59,7 @@ class MaxPool(_Pool):
         base, top = self.rows(), self.output()
         return [top[(slice(None), *target)] - base[(slice(None), *source)] for source, target in self.taps]
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and state.delta.ndim == self.rows().ndim:
             lone = state.runs[0][2] if len(state.runs) == 1 else None
@@ -98,7 +98,7 @@ class AvgPool(_Pool):
         super().__init__(graph, place, inputs, geometry)
         self.scale = scale[..., None]
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and state.delta.ndim == self.rows().ndim:
             return state.moved(self._mean(state.delta, 1))

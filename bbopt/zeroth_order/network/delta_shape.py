@@ -21,7 +21,7 @@ class Joined(Operation):
         super().__init__(graph, place, inputs)
         self.dim = dim
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         changed = [j for j, state in enumerate(given) if state is not None]
         lone = given[changed[0]]
         if self.dim == 1 and len(changed) == 1 and isinstance(lone, Channel) and lone.delta.ndim == self.output().ndim:
@@ -37,13 +37,16 @@ class Cut(Operation):
         super().__init__(graph, place, inputs)
         self.items = items
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and self.items[1:2] in ((), (slice(None),)):
             positions = self.items[2:]
             if state.delta.ndim == self.rows().ndim and all(isinstance(each, slice) for each in positions):
                 return state.moved(state.delta[(slice(None), *positions)])
-        return Dense(self.dense(given)[(slice(None), *self.items[1:])])
+        part = self.dense(given)[(slice(None), *self.items[1:])]
+        return Dense(
+            part.clone(memory_format=torch.contiguous_format)
+        )  # no other name for memory that may be overwritten
 
 
 class Padded(Operation):
@@ -53,7 +56,7 @@ class Padded(Operation):
         super().__init__(graph, place, inputs)
         self.pad, self.value = pad, value
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state, spatial = given[0], self.rows().ndim - 2
         inner, outer = self.pad[: 2 * spatial], self.pad[2 * spatial :]
         if isinstance(state, Channel) and state.delta.ndim == self.rows().ndim and min(outer, default=0) >= 0:
@@ -68,7 +71,7 @@ class Positions(Operation):
         super().__init__(graph, place, inputs)
         self.dims, self.keep = dims, keep
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         state = given[0]
         if isinstance(state, Channel) and state.delta.ndim == self.rows().ndim:
             return state.moved(state.delta.mean(tuple(d - 1 for d in self.dims), keepdim=self.keep))
@@ -85,14 +88,16 @@ class Folded(Operation):
         super().__init__(graph, place, inputs)
         self.function = function
 
-    def spread(self, given: tuple[State | None, ...]) -> State:
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         count, batch = counted(given), self.graph.batch
         parts = [_each(self.dense(given, j), count).movedim(-1, 1).flatten(0, 1) for j in range(len(given))]
         found = self.function(*parts)
         wanted = tuple(self.graph.nodes[self.place].value.shape)
         if not isinstance(found, Tensor) or tuple(found.shape) != (count * batch, *wanted[1:]):
             raise NotPropagated(f"{self.name} does not treat samples one by one")
-        return Dense(found.reshape(count, batch, *wanted[1:]).movedim(1, -1).contiguous())
+        return Dense(
+            found.reshape(count, batch, *wanted[1:]).movedim(1, -1).clone(memory_format=torch.contiguous_format)
+        )
 
 
 def _each(values: Tensor, count: int) -> Tensor:

@@ -152,8 +152,8 @@ def _layers(delta: Delta, chosen: Coordinates) -> tuple[list[Layer], dict[str, s
         if layer.units < wanted:
             layers.append(layer)
         else:
-            why = f"{layer.units} units are not fewer than {wanted} coordinates"
-            reasons.update(dict.fromkeys(layer.parameters.values(), why))
+            more = f"{layer.units} units are not fewer than {wanted} coordinates"
+            reasons.update(dict.fromkeys(layer.parameters.values(), more))
     return layers, reasons
 
 
@@ -162,7 +162,7 @@ def _layer(delta: Delta, place: int, parameters: dict[str, str], chosen: Coordin
     assert isinstance(operation, Linear | Conv)
     width = operation.weight[0].numel()
     touched = [chosen.indices[name] // (width if local == "weight" else 1) for local, name in parameters.items()]
-    return Layer(place, operation, parameters, torch.cat(touched).unique().to(operation.weight.device))
+    return Layer(place, operation, parameters, torch.unique(torch.cat(touched)).to(operation.weight.device))
 
 
 def _slopes(delta: Delta, layer: Layer, scheme: Scheme, step: float) -> Tensor:
