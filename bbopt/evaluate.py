@@ -61,6 +61,7 @@ class InProcess:
     batch: most rows of a call of a function marked by `bbopt.batched`, and how many new points a strategy is asked for at
     once; by default as many rows as fit into the bytes of the mark, and one new point.
 
+    >>> import numpy as np
     >>> from bbopt.query import Query
     >>> from bbopt.space import Float, Space
     >>> batches = [Batch(Query(np.array([[0.25], [0.5]])), np.arange(2))]

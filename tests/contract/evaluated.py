@@ -7,8 +7,11 @@ workers load this file.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +97,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def the_first_waits(folder: Path, params: dict[str, Any]) -> float:
     """The first call lasts until there is a file "go"."""
     if first(folder / "first"):
@@ -123,3 +136,21 @@ def noted(folder: Path, params: dict[str, Any]) -> float:
         file.write(f"{os.getpid()} {params['x']!r}\n")
     time.sleep(0.05)
     return params["x"] / 3.0
+
+
+def starts_a_solver(folder: Path, params: dict[str, Any]) -> float:
+    """Runs a program that would last for ever, the first time; leaves one behind, the other times."""
+    solver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    (folder / f"solver {solver.pid}").touch()
+    if first(folder / "waited"):
+        solver.wait()
+    return params["x"]
+
+
+def _double(value: float) -> float:
+    return 2.0 * value
+
+
+def uses_a_pool(params: dict[str, Any]) -> float:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return sum(pool.map(_double, [1.0, 2.0]))

@@ -22,6 +22,7 @@ import bbopt
 from bbopt.evaluate import Evaluator
 from bbopt.outcome import Batch, Outcome
 from bbopt.query import Answer, Key, Query, Request
+from bbopt.ray_cluster import open_cluster
 from bbopt.strategies.cmaes import CMAES
 from contract import evaluated
 from contract.evaluated import LINE, TASK, Strange, bowl, fails_above, fails_once, line, the_first_waits, two_pairs
@@ -35,6 +36,23 @@ apart = pytest.mark.parametrize(
     [subject for subject in EVALUATORS.values() if subject.apart],
     ids=[name for name, subject in EVALUATORS.items() if subject.apart],
 )
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """One cluster for all tests on Ray: starting one takes seconds. Other processes find it by RAY_ADDRESS."""
+    pytest.importorskip("ray", reason="evaluations on Ray need the package ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        with open_cluster("local", cpus=2) as cluster:
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            yield
+
+
+@pytest.fixture(autouse=True)
+def _on_ray(request: pytest.FixtureRequest) -> None:
+    if "RayEvaluator" in request.node.name:
+        request.getfixturevalue("ray_cluster")
 
 
 def run(
@@ -261,21 +279,12 @@ def pairs(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     pids = [int(path.name.split()[1]) for path in tmp_path.glob("pid *")]
     assert len(pids) == 2 and os.getpid() not in pids
-    evaluated.wait_for(lambda: not any(alive(pid) for pid in pids))
+    evaluated.wait_for(lambda: not any(evaluated.alive(pid) for pid in pids))
 
 
 def run_pairs(subject: Subject, folder: Path, what: str, **options: Any) -> bbopt.Result:
     evaluator = subject.make(workers=2, batch=2)
     return run(partial(two_pairs, folder, what), evaluator, 4, Four(), store=folder / "runs.db", **options)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def statuses(folder: Path) -> list[str]:
@@ -358,7 +367,7 @@ def test_a_run_that_is_ended_goes_on(subject: Subject, how: signal.Signals, tmp_
         process.wait(evaluated.SECONDS)
         if how == signal.SIGINT:
             assert process.stderr is not None and b"KeyboardInterrupt" in process.stderr.read()
-    evaluated.wait_for(lambda: not any(alive(pid) for pid, _ in calls(tmp_path)))
+    evaluated.wait_for(lambda: not any(evaluated.alive(pid) for pid, _ in calls(tmp_path)))
     before, made = told(tmp_path), calls(tmp_path)
     assert 4 <= len(before) <= len(made) <= len(before) + 2, "more was lost than what was at work"
     result = run(partial(evaluated.noted, tmp_path), bbopt.InProcess(), len(before) + 5, store=tmp_path / "runs.db")
