@@ -16,6 +16,7 @@ import numpy as np
 
 from bbopt.book import Book
 from bbopt.errors import Exhausted, NotHandled, Waiting
+from bbopt.outcome import Batch
 from bbopt.query import Key, Query, Request, rows_to_plain
 from bbopt.record import AGAIN, QUEUED, Record
 from bbopt.strategy import Strategy
@@ -52,6 +53,20 @@ class Plan:
         queries = [{"X": rows_to_plain(q.X), "memo": dict(q.memo), "origin": q.origin} for q in self.queries]
         return {"seen": seen, "owner": owner, "expires": expires, "seconds": self.seconds,
                 "queries": queries, "issue": self.issue}  # fmt: skip
+
+
+def batches_of(book: Book, issue: list[list[int]]) -> list[Batch]:
+    """Rows as a plan issues them, in batches: those of one query and attempt that follow each other are one."""
+    parts: list[tuple[Query, int, list[Array]]] = []
+    for first, count, attempt in issue:
+        while count:  # consecutive numbers may belong to several queries
+            record, row = book.find(first)
+            here = min(count, record.query.size - row)
+            if not parts or parts[-1][0] is not record.query or parts[-1][1] != attempt:
+                parts.append((record.query, attempt, []))
+            parts[-1][2].append(np.arange(row, row + here))
+            first, count = first + here, count - here
+    return [Batch(query, np.concatenate(rows), attempt) for query, attempt, rows in parts]
 
 
 Waits = tuple[tuple[int, int, int], ...]

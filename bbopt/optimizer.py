@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from bbopt import table
-from bbopt.asking import Plan, Snapshot, count_of, make_plan, waiting_rows
+from bbopt.asking import Plan, Snapshot, batches_of, count_of, make_plan, waiting_rows
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
 from bbopt.interrupt import let_through
 from bbopt.outcome import Batch
@@ -230,31 +230,7 @@ class Optimizer(TellingRows):
         if plan.short is not None and not plan.rows:
             raise plan.short
         with self._lock:
-            return self._batches(plan.issue)
-
-    def open_rows(self, owner: str | None = None) -> list[Batch]:
-        """Rows that are out without an answer, as `ask_rows` gives them; with `owner`, those that were given to it."""
-        with self._lock:
-            self._sync()
-            found = []
-            for record, rows in self._book.rows_in(OPEN):
-                mine = rows if owner is None else record.owned(rows, owner)
-                found += [Batch(record.query, mine[record.attempts[mine] == attempt], int(attempt))
-                          for attempt in np.unique(record.attempts[mine])]  # fmt: skip
-            return found
-
-    def _batches(self, issue: list[list[int]]) -> list[Batch]:
-        """Batches of the rows of a plan, in its order; those of one query and attempt that follow each other are one."""
-        parts: list[tuple[Query, int, list[Array]]] = []
-        for first, count, attempt in issue:
-            while count:
-                record, row = self._book.find(first)
-                here = min(count, record.query.size - row)
-                if not parts or parts[-1][0] is not record.query or parts[-1][1] != attempt:
-                    parts.append((record.query, attempt, []))
-                parts[-1][2].append(np.arange(row, row + here))
-                first, count = first + here, count - here
-        return [Batch(query, np.concatenate(rows), attempt) for query, attempt, rows in parts]
+            return batches_of(self._book, plan.issue)
 
     def _held(self, fixed: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[dict[int, float], dict[int, float]]:
         space = self.task.space

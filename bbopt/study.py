@@ -15,9 +15,10 @@ import numpy as np
 
 from bbopt.book import Book
 from bbopt.errors import UnknownTrial, UsageError
+from bbopt.outcome import Batch
 from bbopt.pareto import non_dominated
 from bbopt.query import Key, Query
-from bbopt.record import OK, STATUS, Record
+from bbopt.record import OK, OPEN, STATUS, Record
 from bbopt.store import Event, Store, Writer, process_name
 from bbopt.strategy import Recommends, Strategy
 from bbopt.task import Task
@@ -81,6 +82,17 @@ class Study:
         with self._lock:
             self._sync()
             return [record.query for record in self._book.open.values()]
+
+    def open_rows(self, owner: str | None = None) -> list[Batch]:
+        """Rows that are out without an answer, as `ask_rows` gives them; with `owner`, those that were given to it."""
+        with self._lock:
+            self._sync()
+            found = []
+            for record, rows in self._book.rows_in(OPEN):
+                mine = rows if owner is None else record.owned(rows, owner)
+                found += [Batch(record.query, mine[record.attempts[mine] == attempt], int(attempt))
+                          for attempt in np.unique(record.attempts[mine])]  # fmt: skip
+            return found
 
     def best(self) -> Trial | None:
         """The told feasible trial with the best objective, or None; after rankings only, the winner of the last one.
