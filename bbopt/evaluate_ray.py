@@ -35,6 +35,7 @@ LARGE_BYTES = 2**16  # rows of a query that are stored on the cluster once; smal
 QUERIES = 4  # stored queries that are kept: those that rows are still given out of
 PATIENCE_SECONDS = 60.0  # how long all workers may wait for their share of the cluster
 LOOK_SECONDS = 5.0
+FLUSH_SECONDS = 0.01  # results that are younger may wait for the next one
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class RayEvaluator:
         wanted = None if self.workers is None else max(1, math.ceil(self.workers * self.cpus))
         with open_cluster(self.address, cpus=wanted) as cluster:
             size = cluster.size("RayEvaluator", self.workers, self.cpus, self.gpus)
-            crew = _Crew(cluster, functools.partial(_RayWork, function, batching, task), self.cpus, self.gpus)
+            make = functools.partial(_RayWork, function, batching, task)
+            crew = _Crew(cluster, make, self.cpus, self.gpus, reports_rows=batching is None)
             yield from Pool(crew, size, rows, fresh, self.seconds).run(supply)
 
 
@@ -91,9 +93,16 @@ class _RayWork:
     def __init__(self, function: Callable[..., Any], batching: Batching | None, task: Task) -> None:
         self._work = Work(function, batching, task)
 
-    def evaluate(self, X: Rows, rows: Array) -> list[Part]:
-        """What became of these rows."""
-        return [sendable(part, *pickler()) for part in self._work.parts(X, rows)]
+    def evaluate(self, X: Rows, rows: Array) -> Iterator[list[Part]]:
+        """What becomes of these rows, as it comes, grouped only as far as rows take less than some milliseconds."""
+        said, ready = time.monotonic(), []
+        for part in self._work.parts(X, rows):
+            ready.append(sendable(part, *pickler()))
+            if time.monotonic() - said >= FLUSH_SECONDS:
+                yield ready
+                said, ready = time.monotonic(), []
+        if ready:
+            yield ready
 
 
 class _Member:
@@ -102,10 +111,18 @@ class _Member:
     def __init__(self, crew: _Crew, worker: RayWorker) -> None:
         self._crew, self.worker = crew, worker
         self.ready = False
-        self.answer: Any = worker.prepared  # the reference that is waited for
+        self.answer: Any = worker.prepared  # the reference or stream that is waited for
+        self._left = 0  # rows of its task that it has not reported
 
     def give(self, batch: Batch) -> None:
-        self.answer = self.worker.call("evaluate", *self._crew.arguments(batch))
+        self._left = len(batch)
+        self.answer = self.worker.stream("evaluate", *self._crew.arguments(batch))
+
+    def said(self, parts: list[Part]) -> Said:
+        self._left -= sum(map(len, parts))
+        if not self._left:
+            self.answer = None
+        return Said(self, parts)
 
     def dismiss(self) -> None:
         """Nothing to do: `end` is quick."""
@@ -117,13 +134,15 @@ class _Member:
 class _Crew:
     """Workers on Ray for `bbopt.evaluate_pool`."""
 
-    reports_rows = False
-
-    def __init__(self, cluster: Cluster, make: Callable[[], Any], cpus: float, gpus: float) -> None:
-        self._cluster, self._share = cluster, (cpus, gpus)
+    def __init__(self, cluster: Cluster, make: Callable[[], Any], cpus: float, gpus: float, reports_rows: bool) -> None:
+        self._cluster, self._share, self._reports_rows = cluster, (cpus, gpus), reports_rows
         self._made = cluster.put(make)
         self._stored: OrderedDict[int, Any] = OrderedDict()
         self._since = time.monotonic()  # when a worker last got its share of the cluster
+
+    @property
+    def reports_rows(self) -> bool:
+        return self._reports_rows
 
     def start(self) -> _Member:
         return _Member(self, self._cluster.start(self._made, *self._share))
@@ -152,18 +171,18 @@ class _Crew:
         reports: list[Report] = []
         for member in members:
             if member.answer in done:
-                reference, member.answer = member.answer, None
-                reports.append(self._report(member, reference))
+                reports.append(self._report(member))
         return reports or self._waited(members)
 
-    def _report(self, member: _Member, reference: Any) -> Report:
+    def _report(self, member: _Member) -> Report:
         try:
-            value = self._cluster.take(reference)
+            value = self._cluster.take(member.answer)
         except WorkerDied as death:
+            member.answer = None
             return Gone(member, str(death))
         if member.ready:
-            return Said(member, value)
-        member.ready, self._since = True, time.monotonic()
+            return member.said(value)
+        member.ready, member.answer, self._since = True, None, time.monotonic()
         if value is None:
             return Ready(member)
         error, text = value

@@ -235,8 +235,8 @@ class Cluster:
         return RayWorker(self._ray, actor)
 
     def wait(self, references: Collection[Any], timeout: float | None) -> set[Any]:
-        """Those references that have a value or an error, as soon as there is one, or none after `timeout` seconds.
-        Fetches nothing."""
+        """Those references and streams that have a value or an error, as soon as there is one, or none after `timeout`
+        seconds. Fetches nothing."""
         waiting = list(references)
         if not waiting:
             return set()
@@ -246,10 +246,11 @@ class Cluster:
         return set(done)
 
     def take(self, reference: Any) -> Any:
-        """The value of a reference. Raises WorkerDied where its worker ended first, and what its worker raised."""
+        """The value of a reference, or the next one of a stream. Raises WorkerDied where its worker ended first, and what
+        its worker raised."""
         errors = self._ray.exceptions
         try:
-            return self._ray.get(reference)
+            return self._ray.get(next(reference) if hasattr(reference, "__next__") else reference)
         except (errors.RayActorError, errors.ObjectLostError, errors.WorkerCrashedError) as error:
             raise WorkerDied(_how(str(error))) from None
         except errors.RayTaskError as error:
@@ -269,6 +270,10 @@ class RayWorker:
     def call(self, method: str, *arguments: Any) -> Any:
         """A reference to what `method` of the held object will return; references among the arguments arrive as values."""
         return self._actor.call.remote(method, *arguments)
+
+    def stream(self, method: str, *arguments: Any) -> Any:
+        """What `method` of the held object will yield, one after the other as it comes."""
+        return self._actor.stream.options(num_returns="streaming").remote(method, *arguments)
 
     def kill(self) -> None:
         """End it, at work or not."""
@@ -300,6 +305,12 @@ class _Holder:
         try:
             return getattr(self._held, method)(*arguments)
         except (KeyboardInterrupt, GeneratorExit) as error:  # Ray would take them for a cancelled task
+            raise SystemExit(1) from error
+
+    def stream(self, method: str, *arguments: Any) -> Iterator[Any]:
+        try:
+            yield from getattr(self._held, method)(*arguments)
+        except KeyboardInterrupt as error:
             raise SystemExit(1) from error
 
 

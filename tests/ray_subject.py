@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,53 +55,12 @@ def killed_once(trace: str, number: int, params: dict[str, Any]) -> float:
     return float(params["x"] ** 2)
 
 
-def kills_above(limit: float, params: dict[str, Any]) -> float:
-    if params["x"] > limit:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return float(params["x"])
-
-
-def hangs_once(trace: str, limit: float, params: dict[str, Any]) -> float:
-    if params["x"] > limit and not Path(trace).exists():
-        Path(trace).touch()
-        time.sleep(600)
-    return float(params["x"])
-
-
-class OddError(Exception):
-    """An exception that cannot be copied: its constructor takes something else than its arguments."""
-
-    def __init__(self, name: str, value: float) -> None:
-        super().__init__(f"{name} is {value:.0f}")
-
-
-def raises_odd(params: dict[str, Any]) -> float:
-    if abs(params["x"]) < 0.5:
-        raise OddError("x", 0.0)
-    return float(params["x"])
-
-
-def impossible_below(params: dict[str, Any]) -> float:
-    if params["x"] < 0:
-        raise bbopt.Impossible("too short")
-    return float(params["x"])
-
-
-def returns(value: Any, params: dict[str, Any]) -> Any:
-    return threading.Lock() if value == "lock" else value
-
-
-def leaves(params: dict[str, Any]) -> float:
-    if params["how"] == "exit":
-        os._exit(3)
+def interrupts(params: dict[str, Any]) -> float:
     raise KeyboardInterrupt
 
 
-def traced(trace: str, params: dict[str, Any]) -> float:
-    with Path(trace).open("a") as file:
-        file.write(f"{params['x']!r}\n")
-    time.sleep(0.02)
-    return float(params["x"])
+def returns(value: Any, params: dict[str, Any]) -> Any:
+    return value
 
 
 class Unloadable:

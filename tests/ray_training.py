@@ -37,7 +37,7 @@ class Training:
         mask = torch.Generator().manual_seed(number // 2)  # a new one every second step
         some = torch.randperm(everything.count, generator=mask)[: int(self.keep * everything.count)]
         problem = NetworkLoss(self.module, self.inputs[rows], CrossEntropy(self.targets[rows]))
-        return Step(problem, everything.select(some), radius=1e-3)
+        return Step(problem, everything.select(some), radius=1e-3, level="staged")
 
     def apply(self, number: int, gradient: Mapping[str, torch.Tensor]) -> None:
         for name, parameter in self.module.named_parameters():
@@ -66,7 +66,7 @@ class Mortal(Training):
     def step(self, number: int) -> Step:
         found = super().step(number)
         if number == self.number and not self.trace.exists():
-            self.module.register_forward_hook(self._die)
+            self.module[2].register_forward_hook(self._die)
             self.calls = 0
         return found
 

@@ -175,7 +175,7 @@ def test_it_goes_on_from_any_step_and_after_an_error(
     training = Failing(at=1)
     with RayPool(partial(Failing, at=1), training, workers=1) as pool:
         found = follow(training, pool, range(1))
-        with pytest.raises(ValueRefused, match="need a finite one"):
+        with pytest.raises(ValueRefused, match="finite"):
             pool.gradient(1)
         training.at = -1  # the caller's own is fine now, and a worker that starts anew is told of it
         found += follow(training, pool, range(1, 2))

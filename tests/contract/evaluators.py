@@ -8,6 +8,7 @@ from typing import Any
 
 from bbopt.evaluate import Evaluator, InProcess
 from bbopt.evaluate_processes import Processes
+from bbopt.evaluate_ray import RayEvaluator
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,5 @@ def _in_process(workers: int = 1, batch: int | None = None, seconds: Any = None)
 EVALUATORS = {
     "InProcess": Subject(_in_process, apart=False),
     "Processes": Subject(Processes, apart=True),
+    "RayEvaluator": Subject(RayEvaluator, apart=True, says_how=False),
 }
