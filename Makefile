@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-deepzero clean
+.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-deepzero clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -37,6 +37,9 @@ bench-ask-pfn: $(READY)  ## the same for pfn with up to 15 constraints, with gp 
 
 bench-ask-amortised: $(READY)  ## the same for amortised-gp and its surrogate alone, with gp beside it
 	$(BIN)/python -m bbopt.bench_ask amortised-gp
+
+bench-wide: $(READY)  ## milliseconds and megabytes of a step over 270,000 coordinates
+	$(BIN)/python -m bbopt.bench_wide
 
 bench-overhead: $(READY)  ## microseconds per ask and tell without a model
 	$(BIN)/python -m bbopt.bench_overhead

@@ -23,7 +23,7 @@ from bbopt.zeroth_order.random_directions import from_slopes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-DENSE = 2**20  # entries up to which rows are asked as an array
+DENSE = 2**18  # entries up to which rows are asked as an array; beyond, lazy rows cost less
 
 
 @dataclass(frozen=True, eq=False)
