@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Mapping
 
 import pytest
 import torch
 from network_reference import flat, relative_error, true_gradient
-from torch import nn
+from torch import Tensor, nn
 
 from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.coordinates import Coordinates
@@ -48,14 +49,28 @@ def test_variance_falls_as_the_theory_says(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scale_is_wrong_by_another_factor_in_every_layer(kind: str, per_tensor: bool) -> None:
     """The released code normalises per tensor and multiplies by the radius: projections radius / d_l instead of 1.
-    Projections of 4000 directions have a deviation of sqrt(2 / 4000 + noise of the other layers), about 0.03 to 0.1."""
-    problem = two_layers()
+    The noise of all tensors falls on each: with c_l the factor of E[u u^T] = I / c_l, the projection of q directions deviates
+    by sqrt((1 + c_l / |g_l|^2 sum_m |g_m|^2 / c_m) / q) at most. Weights are sure enough to tell, biases too small a part.
+    Measured within 2.5 deviations over 5 other seeds."""
+    problem, count = two_layers(), 1000
     true = true_gradient(problem)
-    found = random_gradient(problem, 4000, kind=kind, per_tensor=per_tensor, radius=1e-4, seed=1)  # type: ignore[arg-type]
-    for name, expected in true.items():
-        projection = float((found.gradient[name] * expected).sum() / expected.square().sum())
-        assert projection == pytest.approx(1.0, abs=0.3), name
-    assert relative_error(found.gradient, true) < 0.3
+    found = random_gradient(problem, count, kind=kind, per_tensor=per_tensor, radius=1e-4, seed=1)  # type: ignore[arg-type]
+    for name in ("0.weight", "2.weight"):
+        projection, deviation = projected(found.gradient, true, name, kind, per_tensor, count)
+        assert deviation < 0.2
+        assert projection == pytest.approx(1.0, abs=4.0 * deviation), name
+    assert relative_error(found.gradient, true) < 0.75  # measured up to 0.52, per tensor
+
+
+def projected(
+    found: Mapping[str, Tensor], true: Mapping[str, Tensor], name: str, kind: str, per_tensor: bool, count: int
+) -> tuple[float, float]:
+    """The projection of an estimate on a tensor of the true gradient, 1 where it is right, and its deviation."""
+    unit = per_tensor and kind in ("sphere", "orthonormal")
+    scale = {each: float(part.numel()) if unit else 1.0 for each, part in true.items()}
+    length = float(true[name].square().sum())
+    noise = scale[name] / length * sum(float(part.square().sum()) / scale[each] for each, part in true.items())
+    return float((found[name] * true[name]).sum()) / length, math.sqrt((1.0 + noise) / count)
 
 
 @pytest.mark.parametrize("per_tensor", [False, True])
@@ -108,7 +123,7 @@ def test_wrong_options_are_refused() -> None:
         random_gradient(problem, 1, scheme="two-point")  # type: ignore[arg-type]
     calls = [0]
 
-    def breaks(outputs: torch.Tensor) -> float:
+    def breaks(outputs: Tensor) -> float:
         calls[0] += 1
         return float("inf") if calls[0] > 2 else 0.0
 

@@ -399,10 +399,13 @@ def test_two_parameters_over_one_memory_get_the_sum_of_their_gradients() -> None
         network_gradient(problem)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_weights_that_are_not_there_yet_or_computed_once_are_refused() -> None:
-    targets = CrossEntropy(torch.tensor([0, 1]))
+    targets, scripted = CrossEntropy(torch.tensor([0, 1])), torch.jit.script(nn.Linear(3, 2))
     with pytest.raises(UsageError, match=r"'weight' is not initialised; run the module on an input"):
         network_gradient(NetworkLoss(nn.LazyLinear(2), torch.zeros(2, 3), targets))
+    with pytest.raises(UsageError, match="give the module that it was made from"):
+        network_gradient(NetworkLoss(scripted, torch.zeros(2, 3), targets))
     net = parametrizations.weight_norm(nn.Linear(3, 2))
     with parametrize.cached(), pytest.raises(UsageError, match=r"inside parametrize.cached\(\)"):
         network_gradient(NetworkLoss(net, torch.zeros(2, 3), targets))

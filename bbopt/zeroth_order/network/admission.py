@@ -19,10 +19,12 @@ DEVICES = ("cpu", "cuda")
 def admitted(problem: NetworkLoss, coordinates: Coordinates | None) -> Coordinates:
     """The coordinates that take part, checked against the module; all that require a gradient where None are given.
 
-    Raises UsageError for parameters that are not there, not initialised, not on a CPU or CUDA device, of a precision too
+    Raises UsageError for TorchScript, for parameters that are not there, not initialised, not on a CPU or CUDA device, of a precision too
     coarse for differences, or that share memory with others without being the same parameter.
     """
     module = problem.module
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UsageError("a TorchScript module keeps its tensors out of reach; give the module that it was made from")
     parameters = dict(module.named_parameters())
     lazy = [name for name, p in parameters.items() if isinstance(p, UninitializedParameter)]
     if lazy:

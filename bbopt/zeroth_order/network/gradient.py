@@ -15,6 +15,7 @@ from torch import Tensor
 from bbopt.errors import UsageError
 from bbopt.zeroth_order.network.choice import Level
 from bbopt.zeroth_order.network.coordinates import Coordinates
+from bbopt.zeroth_order.network.engine import NotApplicable
 from bbopt.zeroth_order.network.estimate import NetworkGradient, assign, distance, scattered
 from bbopt.zeroth_order.network.hybrid import hybrid_gradient
 from bbopt.zeroth_order.network.objective import NetworkLoss
@@ -122,7 +123,11 @@ def _by_units(
     def estimate(chosen: Coordinates | None, length: float | None) -> NetworkGradient:
         return unit_gradient(problem, coordinates=chosen, scheme=scheme, radius=length, relative=relative, bytes=bytes)
 
-    first = estimate(coordinates, radius)
+    try:
+        first = estimate(coordinates, radius)
+    except NotApplicable as reason:
+        why = str(reason).removeprefix("level 'units' does not apply: ")
+        raise NotApplicable(f"level 'units' does not apply: {why}; levels that always do: auto, oracle") from None
     if check == 0:
         return first
     chosen = Coordinates.all(problem.module) if coordinates is None else coordinates

@@ -153,7 +153,9 @@ def _pulled_back(base: BasePass, slope: Tensor, chosen: Coordinates) -> dict[str
     with torch.enable_grad():
         outputs = base.forward()
         if not outputs.requires_grad:
-            raise NotApplicable("level 'hybrid' does not apply: the outputs cannot be differentiated by the parameters")
+            raise NotApplicable(
+                "level 'hybrid' does not apply: the outputs cannot be differentiated by the parameters; levels that always do: auto, oracle"
+            )
         found = torch.autograd.grad(
             outputs, list(parameters.values()), slope.to(outputs.dtype).reshape(outputs.shape), allow_unused=True
         )

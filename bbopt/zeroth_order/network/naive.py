@@ -48,6 +48,7 @@ class moved:  # noqa: N801 used as a context, in the innermost loop
 def cells(parameter: Tensor, index: Tensor) -> Iterator[Tensor]:
     """0-dimensional views of a parameter's own memory at row-major flat indices, whatever its strides.
 
+    >>> import torch
     >>> weight = torch.zeros(2, 3).t()  # flatten() would be a copy
     >>> next(cells(weight, torch.tensor([1]))).fill_(5.0)
     tensor(5.)

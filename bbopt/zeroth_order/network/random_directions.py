@@ -110,11 +110,13 @@ class _Walk:
     def __init__(
         self, base: BasePass, chosen: Coordinates, kind: Kind, per_tensor: bool, bytes: int | None, seed: int
     ) -> None:
-        self.base, self.kind, self.bytes, self.seed = base, kind, bytes, seed
+        self.base, self.kind, self.bytes = base, kind, bytes
         self.parameters = dict(base.problem.module.named_parameters())
         self.chosen = chosen
         self.parts = tuple(_parts(chosen))
         self.blocks = [where for _, where in self.parts] if per_tensor else [slice(0, chosen.count)]
+        mixed = [np.random.SeedSequence([seed, j]).generate_state(1, np.uint64) for j in range(len(self.blocks))]
+        self.seeds = [int(each[0]) for each in mixed] if per_tensor else [seed]
         self.scale = np.empty(chosen.count)
         for block in self.blocks:
             self.scale[block] = factor(kind, block.stop - block.start)
@@ -123,11 +125,8 @@ class _Walk:
 
     def direction(self, number: int) -> Array:
         """(d,) the direction of this number."""
-        if len(self.blocks) == 1:
-            return direction(self.kind, self.chosen.count, self.seed, number)
         u = np.empty(self.chosen.count)
-        for j, block in enumerate(self.blocks):
-            own = int(np.random.SeedSequence([self.seed, j]).generate_state(1, np.uint64)[0])
+        for own, block in zip(self.seeds, self.blocks, strict=True):
             u[block] = direction(self.kind, block.stop - block.start, own, number)
         return u
 
