@@ -9,6 +9,7 @@
     ├── UnknownTrial         no trial has this number
     ├── AlreadyTold          the trial has another answer already
     ├── NotHandled           the strategy lacks an ability that the task or the call needs
+    │   └── NotApplicable    a way to differentiate a network does not fit it (in bbopt.zeroth_order.network.engine)
     ├── Waiting              nothing to ask before open trials are answered
     ├── Exhausted            every point of a finite space has been asked
     ├── MissingPackage       an optional package is not installed

@@ -14,6 +14,7 @@ import pytest
 import torch
 from network_reference import bits, cosine, flat, relative_error, torch_loss, true_gradient
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from bbopt.errors import UsageError, ValueRefused
 from bbopt.zeroth_order.network.coordinates import Coordinates
@@ -298,6 +299,42 @@ def test_a_level_that_does_not_apply_says_why_and_which_do() -> None:
     problem = NetworkLoss(Whole(), torch.zeros(2, 5), CrossEntropy(torch.tensor([0, 1])))
     with pytest.raises(NotApplicable, match=r"'staged' does not apply: .*one piece.*levels that do: oracle"):
         network_gradient(problem, level="staged")
+
+
+def test_auto_takes_the_fastest_engine_that_is_valid_for_each_parameter() -> None:
+    torch.manual_seed(0)
+    normed = parametrizations.weight_norm(nn.Linear(5, 4))
+    net = nn.Sequential(normed, nn.Tanh(), nn.Linear(4, 3)).double()
+    problem = NetworkLoss(net, torch.randn(16, 5).double(), CrossEntropy(torch.randint(0, 3, (16,))))
+    found = network_gradient(problem, scheme="central")
+    served = {name for name, engine in found.engines.items() if engine == "delta"}
+    assert served == {"0.bias", "2.weight", "2.bias"}
+    assert {found.engines[name] for name in set(found.engines) - served} == {"staged"}
+    assert set(found.fallbacks) == set(found.engines) - served
+    assert all(reason.startswith("delta: ") for reason in found.fallbacks.values())
+    assert relative_error(found.gradient, true_gradient(problem)) < 1e-8
+
+
+def test_units_are_fewer_than_weights() -> None:
+    """4 + 3 units in place of 39 scalars; the check asks for units of the chosen coordinates again, and their base."""
+    problem = small()
+    true = true_gradient(problem)
+    found = network_gradient(problem, level="units", radius=1e-3, check=1000)
+    assert (found.queries, found.extra) == (8, 8) and set(found.engines.values()) == {"units"}
+    error = relative_error(found.gradient, true)
+    assert error < 1e-3 and found.error == pytest.approx(error, rel=0.1)
+    same = network_gradient(problem, level="units", radius=1e-3)
+    assert torch.equal(flat(same.gradient), flat(found.gradient)) and same.extra == 0 and same.error is None
+    judged = NetworkLoss(problem.module, problem.inputs, BlackBox(lambda outputs: float(outputs.mean())))
+    with pytest.raises(
+        NotApplicable, match=r"'units' does not apply: .*no mean over samples; levels that always do: auto"
+    ):
+        network_gradient(judged, level="units")
+
+
+def test_a_relative_radius_has_no_meaning_at_the_outputs() -> None:
+    with pytest.raises(UsageError, match="leave relative= out"):
+        network_gradient(small(), level="hybrid", relative=True)
 
 
 def test_a_loss_that_is_not_finite_is_refused() -> None:

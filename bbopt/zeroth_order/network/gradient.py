@@ -67,6 +67,10 @@ def network_gradient(
     if check < 0:
         raise UsageError(f"expected a number of coordinates to check, 0 or more; got {check}")
     if level == "hybrid":
+        if relative:
+            raise UsageError(
+                "level 'hybrid' moves outputs, which have no radius relative to a weight; leave relative= out"
+            )
         return hybrid_gradient(
             problem, coordinates=coordinates, scheme=scheme, radius=radius, bytes=bytes, check=check, seed=seed
         )
