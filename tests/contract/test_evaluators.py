@@ -55,6 +55,12 @@ def _on_ray(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("ray_cluster")
 
 
+def some(here: tuple[str, ...], apart: tuple[str, ...]) -> list[Any]:
+    """Every evaluator with these cases; results are read where the study is, so that fewer will do for workers apart."""
+    return [pytest.param(subject, case, id=f"{name}-{case}")
+            for name, subject in EVALUATORS.items() for case in (apart if subject.apart else here)]  # fmt: skip
+
+
 def run(
     function: Any, evaluator: Evaluator, budget: int = 10, strategy: Any = "random", **options: Any
 ) -> bbopt.Result:
@@ -160,13 +166,10 @@ def test_a_wide_query_in_batches(subject: Subject) -> None:
     np.testing.assert_allclose(state, x, atol=1e-7)
 
 
-@every
-@pytest.mark.parametrize("name", ["too_short", "not_a_number"])
+@pytest.mark.parametrize(("subject", "name"), some(("too_short", "not_a_number"), ("not_a_number",)))
 def test_wrong_tensors_are_refused(subject: Subject, name: str) -> None:
     from contract import evaluated_rows
 
-    if subject.apart and name == "too_short":
-        pytest.skip("as slow as it is alike: loading torch in a worker takes seconds")
     with pytest.raises(bbopt.ValueRefused, match=r"shape|finite"):
         run(getattr(evaluated_rows, name), subject.make(workers=1, batch=3))
 
@@ -174,22 +177,13 @@ def test_wrong_tensors_are_refused(subject: Subject, name: str) -> None:
 # -- functions that misbehave --------------------------------------------------------------------------------------------
 
 
-@every
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("nan", "finite"),
-        ("none", "None"),
-        ("long", "expected 1 numbers"),
-        ("unknown", "colour"),
-        ("generator", "iterator"),
-    ],
-)
-def test_results_that_are_none_are_refused(subject: Subject, kind: str, message: str) -> None:
+MESSAGES = {"nan": "finite", "none": "None", "long": "expected 1 numbers", "unknown": "colour", "generator": "iterator"}
+
+
+@pytest.mark.parametrize(("subject", "kind"), some(tuple(MESSAGES), ("nan", "unknown", "generator")))
+def test_results_that_are_none_are_refused(subject: Subject, kind: str) -> None:
     """By the point that they belong to; other trials are told, and this one stays open."""
-    if subject.apart and kind not in ("nan", "unknown", "generator"):
-        pytest.skip("read where the study is, as in process")
-    with pytest.raises(bbopt.ValueRefused, match=rf"trial \d+ at x = .*{message}"):
+    with pytest.raises(bbopt.ValueRefused, match=rf"trial \d+ at x = .*{MESSAGES[kind]}"):
         run(partial(fails_above, 0.5, kind), subject.make(workers=1), 30)
 
 
