@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -195,6 +196,16 @@ def test_resnet20_is_a_problem_whose_optimum_is_not_known() -> None:
     loss = problem.evaluate(rows)["loss"]
     assert loss[0] == pytest.approx(problem.optimum.value, rel=1e-12)
     assert abs((loss[1:] - loss[0]).sum() / 1e-6) < 1e-5  # the same shift of all outputs changes nothing
+
+
+def test_what_travels_to_another_process_is_a_description() -> None:
+    """Not the tensors: torch hands those to one process only, however many are to have them."""
+    problem = problems.get("network_cnn_2")
+    sent = pickle.dumps(problem.formula)
+    assert len(sent) < 200
+    row = problem.task.space.encode(problem.start)[None]
+    arrived = pickle.loads(sent)(problem.task.space.values(row))
+    assert arrived["loss"][0] == problem.evaluate(row)["loss"][0]
 
 
 @pytest.mark.parametrize(

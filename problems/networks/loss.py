@@ -53,16 +53,42 @@ _SHARPER = 1e4  # how much the outputs are enlarged then
 
 @dataclass(frozen=True, eq=False)
 class NetworkFormula:
-    """The mean cross-entropy of a network on a batch, for many sets of weights at once.
+    """The mean cross-entropy of a network on a batch of digits, for many sets of weights at once.
 
-    network: its own values do not matter, and are not changed. inputs: (n, ...); targets: (n,) class indices.
+    kind: "mlp", "mlp_tanh", "cnn" or "resnet20", of these sizes; seed: of the initial weights and of the batch.
     bytes: of memory for one chunk of rows; the number of rows in a chunk changes no answer but for rounding.
+    What travels to another process is this description, not the network or the images.
     """
 
-    network: nn.Sequential
-    inputs: Tensor
-    targets: Tensor
+    kind: str
+    sizes: tuple[int, ...]
+    seed: int
     bytes: int = BYTES
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NetworkFormula, (self.kind, self.sizes, self.seed, self.bytes)
+
+    @cached_property
+    def network(self) -> nn.Sequential:
+        """In float64, at its initial weights, with norms that keep no running statistics."""
+        match self.kind:
+            case "mlp" | "mlp_tanh":
+                return _pure(mlp(self.sizes, "relu" if self.kind == "mlp" else "tanh", self.seed))
+            case "cnn":
+                return _pure(small_cnn(self.sizes, seed=self.seed))
+            case _:
+                return _pure(resnet20(inputs=1, seed=self.seed))
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """(256, 64) or (256, 1, 8, 8)"""
+        images = digits(self.kind.startswith("mlp"), self.seed)
+        return images.train_inputs[:BATCH].double()
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """(256,) class indices."""
+        return digits(seed=self.seed).train_targets[:BATCH].clone()
 
     def __call__(self, columns: Columns) -> dict[str, Array]:
         """The loss of rows in which every weight may differ: (k, size) per tensor to (k,)."""
@@ -174,15 +200,7 @@ def network_problem(name: str) -> Problem | None:
 
 @cache
 def _problem(name: str, kind: str, sizes: tuple[int, ...], seed: int) -> Problem:
-    match kind:
-        case "mlp" | "mlp_tanh":
-            network, flat = mlp(sizes, "relu" if kind == "mlp" else "tanh", seed), True
-        case "cnn":
-            network, flat = small_cnn(sizes, seed=seed), False
-        case _:
-            network, flat = resnet20(inputs=1, seed=seed), False
-    images = digits(flat, seed)
-    formula = NetworkFormula(_pure(network), images.train_inputs[:BATCH].double(), images.train_targets[:BATCH].clone())
+    formula = NetworkFormula(kind, sizes, seed)
     start = _frozen(dict(formula.network.named_parameters()))
     space = Space({key: Float(scale=1.0, shape=value.shape) for key, value in start.items()})
     return Problem(
@@ -191,7 +209,7 @@ def _problem(name: str, kind: str, sizes: tuple[int, ...], seed: int) -> Problem
         formula,
         _unknown_optimum(formula, start) if kind == "resnet20" else _fitted_optimum(formula),
         "Network and loss: Zhang et al. (2024), DeepZero, ICLR, arXiv:2310.02025; digits: Alpaydin, Kaynak (1998), UCI",
-        f"The {parameter_count(network)} weights of a network that tells {BATCH} handwritten digits apart; the loss is "
+        f"The {parameter_count(formula.network)} weights of a network that tells {BATCH} handwritten digits apart; the loss is "
         "the mean cross-entropy.",
         start=start,
     )
