@@ -34,7 +34,7 @@ def by_pixels(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, T
 
 def by_weights(denoiser: nn.Module, noisy: Tensor, losses: Losses) -> dict[str, Tensor]:
     problem = NetworkLoss(denoiser, noisy, BlackBox(losses, stacked=True))
-    return dict(network_gradient(problem, level="vmap", radius=1e-3).gradient)
+    return dict(network_gradient(problem, radius=1e-3).gradient)
 
 
 images = digits()

@@ -34,7 +34,7 @@ Classifier = Callable[[Array], NDArray[np.integer]]
 
 ABSTAIN = -1
 """The label of a point for which nothing is claimed."""
-BLOCK = 20_000  # noisy inputs classified at a time, 10 MB for 64 pixels
+BLOCK = 4_000  # noisy inputs classified at a time: 2 MB for 64 pixels, about what a cache holds
 
 
 def lower_bound(count: NDArray[np.integer] | int, n: int, alpha: float) -> Array:
