@@ -138,18 +138,10 @@ def test_wrong_options_are_refused() -> None:
     problem = posed(BlackBox(lambda outputs: outputs.flatten(1).sum(1)))
     with pytest.raises(UsageError, match="a number of directions, 1 or more, or None"):
         hybrid_gradient(problem, directions=0)
+    with pytest.raises(UsageError, match="which random directions do not give"):
+        hybrid_gradient(problem, directions=3, check=2)
     with pytest.raises(UsageError, match="expected a kind of directions"):
         hybrid_gradient(problem, directions=3, kind="spherical")  # type: ignore[arg-type]
+    away = BlackBox(lambda outputs: torch.where(outputs.flatten(1).abs().amax(1) > 40.0, torch.inf, 1.0))
     with pytest.raises(ValueRefused, match="not finite at moved outputs"):
-        hybrid_gradient(
-            posed(
-                BlackBox(
-                    lambda outputs: torch.where(
-                        outputs[:, 0, 0, 0] == outputs[0, 0, 0, 0].floor(),
-                        0.0,
-                        outputs.exp().exp().exp().flatten(1).sum(1),
-                    )
-                )
-            ),
-            radius=50.0,
-        )
+        hybrid_gradient(posed(away), radius=50.0)

@@ -43,7 +43,7 @@ def hybrid_gradient(
 
     coordinates, scheme, bytes: as in `network_gradient`. radius: of a step of the outputs; None: by precision and scheme.
     directions: random ones at the interface, of this kind and seed, instead of all entries.
-    check: entries of the interface, drawn by `seed`, at which half the radius is tried as well.
+    check: entries of the interface, drawn by `seed`, at which half the radius is tried as well; not with directions.
 
     Raises NotApplicable where the module cannot be differentiated.
 
@@ -59,6 +59,8 @@ def hybrid_gradient(
     check_radius(radius)
     if directions is not None and directions < 1:
         raise UsageError(f"expected a number of directions, 1 or more, or None for all entries; got {directions}")
+    if directions is not None and check:
+        raise UsageError("check= compares entries of the interface, which random directions do not give; leave it out")
     with opened(problem, coordinates) as (base, chosen):
         side = _Interface(base, scheme, radius, bytes)
         error = cosine = None
@@ -66,7 +68,7 @@ def hybrid_gradient(
             slope, queries = side.slope(side.all), side.price(side.size)
         else:
             slope, queries = side.slope_along(directions, kind, seed), side.price(directions)
-        checked = min(check, side.size) if directions is None else 0
+        checked = min(check, side.size)
         if checked:
             some = torch.randperm(side.size, generator=torch.Generator().manual_seed(seed))[:checked].to(slope.device)
             error, cosine = distance(slope[:, some].flatten(), side.slope(some, 0.5).flatten(), ORDER[scheme])
@@ -154,7 +156,8 @@ def _pulled_back(base: BasePass, slope: Tensor, chosen: Coordinates) -> dict[str
         outputs = base.forward()
         if not outputs.requires_grad:
             raise NotApplicable(
-                "level 'hybrid' does not apply: the outputs cannot be differentiated by the parameters; levels that always do: auto, oracle"
+                "level 'hybrid' does not apply: the outputs cannot be differentiated by the parameters; levels that always "
+                "do: auto, oracle"
             )
         found = torch.autograd.grad(
             outputs, list(parameters.values()), slope.to(outputs.dtype).reshape(outputs.shape), allow_unused=True

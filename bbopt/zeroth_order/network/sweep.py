@@ -64,7 +64,7 @@ class Sweep:
         return self._asked + 1 if self._scheme == "forward" else 2 * self._asked
 
     def derivatives(self, parameter: str, index: Tensor, shrink: float = 1.0) -> Tensor:
-        """(n,) float64 differences quotients of a parameter at flat indices, on the CPU.
+        """(n,) float64 difference quotients of a parameter at flat indices, on the CPU.
 
         shrink: a factor on the radius. Raises ValueRefused where the loss is not finite at a perturbed point.
         """
