@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-deepzero clean
+.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -74,6 +74,12 @@ bench-pfn: $(READY)  ## the engineering suite with pfn beside gp and random: 100
 bench-paper: $(READY)  ## the published protocol: 20 uniform points, then 100 iterations; PFN and GP with CEI, CEI+ and penalty (resumable)
 	$(BIN)/bbopt bench engineering $(PAPER) --initial 20 --budget 120 --seeds 3 --out $(OUT)/paper
 	$(BIN)/bbopt report $(OUT)/paper
+
+bench-ray: $(READY)  ## evaluations and a parallel step on Ray beside this process: throughput, overhead, speed-up (a minute, two idle cores)
+	$(BIN)/python -m bbopt.bench_ray
+
+bench-gpu: $(READY)  ## queries per second of the network engines, batch sizes, a step of ResNet-20; on the GPU, or smaller on the CPU
+	$(BIN)/python -m bbopt.bench_gpu
 
 bench-deepzero: $(READY)  ## what DeepZero's parts buy on digits: dense, random, sparse estimates, shares of layers (10 minutes, resumable)
 	$(BIN)/python -m bbopt.bench_deepzero --out $(OUT)/deepzero

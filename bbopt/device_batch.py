@@ -93,9 +93,10 @@ def batched(
     >>> @bbopt.batched
     ... def sphere(X):
     ...     return (X ** 2).sum(1)
-    >>> import torch
-    >>> sphere(torch.ones(2, 3)).tolist()
-    [3.0, 3.0]
+    >>> task = bbopt.Task(bbopt.Space(x=bbopt.Float(-1, 1, shape=(3,))))
+    >>> result = bbopt.minimize(sphere, task, 40, "cmaes", progress=False)  # called once per population
+    >>> result.evaluations
+    40
     """
     batching = Batching(device, str(dtype).removeprefix("torch."), bytes)
     if function is None:

@@ -18,6 +18,7 @@ SAYS = {  # what the output shows, as regular expressions
     "parallel_workers": r"worker [12] answered \d.*\nbest of \d+: \{'f",
     "told_from_csv": r"2 results of last year\n10 experiments; best yield [\d.]+ % with",
     "many_constraints": r"\d+ of \d+ designs keep all 12 limits\n(best: \d+ lb; .*\nlimits that hold|no design keeps)",
+    "gpu_batches": r"\d+ settings in [\d.]+ s on the [CG]PU.*\nside lobes -?[\d.]+ dB",
     "own_strategy": r"best \{",
     "certified_defence": r"no denoiser( +[\d.]+){5}\n +denoiser, by pixels( +[\d.]+){5}\n +denoiser, by weights( +[\d.]+){5}\n$",
     "solver_in_the_loop": r"16 solutions .*\n +coarse solver alone +0\.0\d+ .*\n.*\n.*\n +rollouts, values alone +0\.\d+ .*s\n$",
