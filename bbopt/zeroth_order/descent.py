@@ -8,7 +8,7 @@ and moves on by an update rule (`update_rule.py`). All of it is in encoded units
   they are; a task without a continuous column is searched at random,
 * the iterate is projected: onto the bounds after each update, onto `where` before the next query,
 * outcome constraints enter by the penalty of `penalty.py`; a column or direction whose rows were lost, are impossible or
-  were not evaluated where they were planned contributes nothing; if none is left, the iterate goes to the best row of the query,
+  were not evaluated where they were planned contributes nothing; if none is left, the iterate goes to the best row told,
 * an iterate that did not move is asked again in a radius twice as large (a plateau looks flat from nearby), and its own
   value is not asked twice unless there is noise,
 * with rules whose rate is a length it counts in shares of the range (unbounded columns: of 10/3 scales), and by the part of
@@ -47,7 +47,8 @@ RECENT = 3.0  # the average of the iterates gives the t-th of t a weight of (1 +
 class DescentState:
     """Where a descent is: the iterate x (D,), canonical; the state of the update rule; queries learnt, and how many of the
     last did not move it; weights (c,) of the penalty; values (1 + c,) told at x, empty where there are none; the merit of
-    the user's point that x started from; under noise the average of the iterates (D,) and the last told rows (a, D)."""
+    the user's point that x started from. Without noise the best told row (D,) and its values (1 + c,), empty at first; under
+    noise the average of the iterates (D,) and the last told rows (a, D)."""
 
     x: Array
     update: Any
@@ -56,6 +57,8 @@ class DescentState:
     weights: Array
     known: Array
     started: tuple[float, float]
+    best: Array
+    best_values: Array
     average: Array
     rows: Array
 
@@ -94,7 +97,7 @@ class Descent:
         x, size = task.feasible.repair(x[None], rng)[0], len(smooth)
         none = np.zeros(0)
         return DescentState(x, update_rule(self.update).start(size), 0, 0, np.zeros(task.c), none, (math.inf, math.inf),
-                            none, np.zeros((0, len(x))))  # fmt: skip
+                            none, none, none, np.zeros((0, len(x))))  # fmt: skip
 
     def base(self, task: Task, state: DescentState, request: Request, key: Key, reach: float = 0.0) -> Array:
         """(D,) where to look around: the iterate with the held columns in place, satisfying `where`, and so far from the
@@ -177,20 +180,23 @@ class Descent:
         return self._at(task, state, x)
 
     def jump(self, task: Task, state: DescentState, query: Query, answer: Values) -> DescentState:
-        """No slope could be had: on to the best row of the query, unless the value at the iterate is known to be better."""
-        state = replace(state, steps=state.steps + 1, stalls=state.stalls + 1)
-        ok = np.flatnonzero(answer.ok)
-        merits = [merit(answer, int(i)) for i in ok]
-        if not merits:
-            return self._at(task, state, state.x)
-        best = int(ok[min(range(len(ok)), key=lambda i: merits[i])])
-        if len(state.known) and min(merits) >= _merit(state.known[0], state.known[1:]):
-            return self._at(task, state, state.x)
-        x, held = np.array(query.X[int(answer.rows[best])]), held_columns(query)
+        """No slope could be had: on to the best row that was told, under noise to the best one of this query; unless the
+        value at the iterate is known to be as good."""
+        x, known, held = state.best, state.best_values, held_columns(query)
+        if task.noisy:
+            found = best_row(query, answer)
+            x, known = np.zeros(0) if found is None else found[0], np.zeros(0)
+        elif len(state.known) and len(known) and merit(state.known) <= merit(known):
+            x = state.x
+        x = np.array(x if len(x) else state.x)
         x[held] = state.x[held]
-        known = np.zeros(0) if task.noisy or held else np.append(answer.Y[best, 0], answer.G[best])
-        update = update_rule(self.update).start(len(continuous_columns(task.space)))
-        return self._at(task, replace(state, update=update, stalls=0, known=known), x)
+        if np.array_equal(x, state.x):
+            state = replace(state, steps=state.steps + 1, stalls=state.stalls + 1)
+        else:
+            fresh = update_rule(self.update).start(len(continuous_columns(task.space)))
+            known = np.zeros(0) if held else known
+            state = replace(state, update=fresh, steps=state.steps + 1, stalls=0, known=known)
+        return self._at(task, state, x)
 
     def radius(self, state: DescentState, radius: float) -> float:
         """A radius, doubled for every query that did not move the iterate, up to a quarter of the range."""
@@ -198,14 +204,11 @@ class Descent:
 
     def _start(self, task: Task, state: DescentState, query: Query, answer: Values) -> DescentState:
         """From the best of the user's own points, while no query was answered."""
-        if state.steps:
+        state, found = remember(task, state, query, answer), best_row(query, answer)
+        if state.steps or found is None or merit(found[1]) >= state.started:
             return state
-        for i in np.flatnonzero(answer.ok).tolist():
-            if merit(answer, i) < state.started:
-                known = np.zeros(0) if task.noisy else np.append(answer.Y[i, 0], answer.G[i])
-                x = np.array(query.X[int(answer.rows[i])])
-                state = replace(state, x=x, known=known, started=merit(answer, i))
-        return state
+        known = np.zeros(0) if task.noisy else found[1]
+        return replace(state, x=found[0], known=known, started=merit(found[1]))
 
     def _at(self, task: Task, state: DescentState, x: Array) -> DescentState:
         if not task.noisy:
@@ -223,9 +226,12 @@ def recommended(task: Task, state: DescentState) -> Array | None:
 
 
 def remember(task: Task, state: DescentState, query: Query, answer: Answer) -> DescentState:
-    """Keep some of the told rows under noise."""
+    """Keep the best told row, or under noise some of the last ones."""
     if not task.noisy:
-        return state
+        found = best_row(query, answer) if isinstance(answer, Values) else None
+        if found is None or (len(state.best) and merit(found[1]) >= merit(state.best_values)):
+            return state
+        return replace(state, best=found[0], best_values=found[1])
     ok = answer.rows[answer.ok] if isinstance(answer, Values) else np.array([i for g in answer.groups for i in g], int)
     most = max(1, min(KEPT_ROWS, KEPT_ENTRIES // max(len(state.x), 1)))
     if not len(ok):
@@ -263,13 +269,24 @@ def base_memo(task: Task, state: DescentState, request: Request, base: Array) ->
     return memo
 
 
-def merit(answer: Values, i: int) -> tuple[float, float]:
-    """Total violation and value of an answered row: lower is better, in this order."""
-    return _merit(float(answer.Y[i, 0]), answer.G[i])
+def best_row(query: Query, answer: Values) -> tuple[Array, Array] | None:
+    """(D,) the row of least merit and its values (1 + c,); None where no row has values."""
+    ok = np.flatnonzero(answer.ok)
+    if not len(ok):
+        return None
+    Y, violation = answer.Y[ok, 0], _violation(answer.G[ok])
+    i = int(ok[np.argmin(np.where(violation == violation.min(), Y, np.inf))])
+    return np.array(query.X[int(answer.rows[i])]), np.append(answer.Y[i, 0], answer.G[i])
 
 
-def _merit(y: float, g: Array) -> tuple[float, float]:
-    return float(np.minimum(np.maximum(g, 0.0), 1e300 / max(len(g), 1)).sum()), float(y)
+def merit(values: Array) -> tuple[float, float]:
+    """Total violation and objective of values (1 + c,): lower is better, in this order."""
+    return float(_violation(values[None, 1:])[0]), float(values[0])
+
+
+def _violation(G: Array) -> Array:
+    total: Array = np.minimum(np.maximum(G, 0.0), 1e300 / max(G.shape[1], 1)).sum(axis=1)
+    return total
 
 
 def _mean_level(G: Array) -> Array:
