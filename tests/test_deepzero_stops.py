@@ -34,6 +34,7 @@ SPARSE = Recipe(
 RECIPES = {
     "sparse": SPARSE,
     "norm": replace(SPARSE, network="cnn-2-2", sparsity=Sparsity(keep=0.5, ratios="uniform", interval=2)),
+    "varied": replace(SPARSE, network="cnn-2-2", augment=True, sparsity=Sparsity(keep=0.3, ratios="released")),
     "directions": replace(SPARSE, estimate=Estimate("rge", directions=20), sparsity=Sparsity()),
     "pruned": replace(SPARSE, sparsity=Sparsity(keep=0.3, ratios="magnitude", variant="m1", interval=1)),
     "adam": replace(SPARSE, update=Update("NAdam", rate=0.01)),

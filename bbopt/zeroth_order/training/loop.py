@@ -131,19 +131,24 @@ def _follow(
 def _step(recipe: Recipe, run: Run, gradient: Gradient, ending: bool) -> tuple[tuple[float, float], int]:
     """One step; cosine and error of its gradient at the end of an epoch, and how many coordinates took part."""
     replica, agreed = run.replica, (math.nan, math.nan)
-    run.midway = True  # a new mask may move weights, backpropagation moves buffers
+    run.midway = True  # the first mask may prune weights
+    step = replica.step(run.step)
+    run.midway = (
+        recipe.estimate.kind == "first-order"
+    )  # whose pass moves buffers; differences leave everything as it was
     try:
         found = gradient(run.step)
         if not math.isfinite(found.loss):
             raise ValueRefused(f"the loss is {found.loss}")
-        step = replica.step(run.step)
         if recipe.check and ending:
             agreed = confirmed(recipe, step, run.step)
     except ValueRefused as trouble:
+        run.midway = True  # what was saved before is worth more than this
         raise Diverged(
             f"expected a finite loss at step {run.step}, but {trouble}; lower update.rate (it is {recipe.update.rate}) or"
             " raise schedule.warmup, and train in another folder"
         ) from trouble
+    run.midway = True
     replica.apply(run.step, found.gradient)
     run.step += 1
     run.queries += found.queries
