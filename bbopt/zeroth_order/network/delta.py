@@ -22,12 +22,15 @@ import torch
 from torch import Tensor
 
 from bbopt.zeroth_order.network.base import BasePass
+from bbopt.zeroth_order.network.delta_conv import Conv
+from bbopt.zeroth_order.network.delta_linear import Linear
 from bbopt.zeroth_order.network.delta_loss import LossChanges
+from bbopt.zeroth_order.network.delta_norm import BatchNorm
 from bbopt.zeroth_order.network.delta_operation import Operation
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, Difference, NotPropagated, State, Tally, width
 from bbopt.zeroth_order.network.delta_table import operation
 from bbopt.zeroth_order.network.gather import budget
-from bbopt.zeroth_order.network.graph import Use, close, references, trace
+from bbopt.zeroth_order.network.graph import Ref, Use, close, trace
 
 MOST = 512
 """Perturbations of a chunk at most."""
@@ -94,7 +97,8 @@ class Delta:
         in_channel = self.loss.channel_samples if samples else self.loss.channel_means
         in_outputs = self.loss.samples if samples else self.loss.means
         found = []
-        for some, step in zip(*(each.tensor_split(-(-len(index) // size)) for each in (index, steps)), strict=True):
+        chunks = -(-len(index) // size)
+        for some, step in zip(index.tensor_split(chunks), steps.tensor_split(chunks), strict=True):
             with_base = path.dense and (size >= FEW or len(some) == 1)
             if with_base:
                 some, step = torch.cat([some, some[-1:]]), torch.cat([step, step.new_zeros(1)])
@@ -138,10 +142,12 @@ class Delta:
 
     def _argument(self, parameter: str, use: Use) -> str | None:
         """As which argument a function takes a parameter."""
-        node = self.graph.nodes[use.place]
-        named = [*zip(("input", "weight", "bias"), node.args, strict=False), *node.kwargs.items()]
+        node, kind = self.graph.nodes[use.place], self.operation(use.place)
+        named = list(node.kwargs.items()) if isinstance(kind, Linear | Conv | BatchNorm) else []
+        if isinstance(kind, Linear | Conv):
+            named += zip(("input", "weight", "bias"), node.args, strict=False)
         for name, value in named:
-            if any(self.graph.nodes[ref.place].parameter == parameter for ref in references(value)):
+            if isinstance(value, Ref) and self.graph.nodes[value.place].parameter == parameter:
                 return name
         return None
 

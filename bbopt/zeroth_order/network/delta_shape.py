@@ -91,7 +91,10 @@ class Folded(Operation):
     def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         count, batch = counted(given), self.graph.batch
         parts = [_each(self.dense(given, j), count).movedim(-1, 1).flatten(0, 1) for j in range(len(given))]
-        found = self.function(*parts)
+        try:
+            found = self.function(*parts)
+        except RuntimeError as error:  # shapes that do not fit a larger batch
+            raise NotPropagated(f"{self.name} does not treat samples one by one: {error}") from error
         wanted = tuple(self.graph.nodes[self.place].value.shape)
         if not isinstance(found, Tensor) or tuple(found.shape) != (count * batch, *wanted[1:]):
             raise NotPropagated(f"{self.name} does not treat samples one by one")

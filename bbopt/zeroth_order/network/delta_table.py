@@ -138,7 +138,7 @@ def _sum(sign: float) -> Builder:
 
 
 def _folded(site: Site) -> Operation:
-    places = site.places(lambda node: len(node.inputs) > 0 or node.place == 0)
+    places = site.places(lambda node: node.place in site.graph.fed)
     return Folded(site.graph, site.place, places, site.function(places))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -103,6 +104,15 @@ class Graph:
     def batch(self) -> int:
         """B, the number of samples."""
         return len(self.base.problem.inputs)
+
+    @cached_property
+    def fed(self) -> frozenset[int]:
+        """Places of the inputs (the first node) and of what was computed from them."""
+        found = {0}
+        for node in self.nodes:
+            if any(j in found for j in node.inputs):
+                found.add(node.place)
+        return frozenset(found)
 
     def rows(self, place: int) -> Tensor:
         """(C, ..., B) contiguous: the value of a node whose first dimension is the batch."""
@@ -208,6 +218,8 @@ def _settings(module: nn.Module) -> Iterator[Any]:
 
 def close(found: Tensor, wanted: Tensor) -> bool:
     """Whether two tensors agree up to rounding by different kernels."""
+    if torch.equal(found, wanted):
+        return True
     slack = 1e4 * torch.finfo(wanted.dtype).eps * max(1.0, float(wanted.abs().max()))
     return bool((found - wanted).abs().max() <= slack)
 

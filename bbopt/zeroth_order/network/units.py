@@ -162,7 +162,10 @@ def _layer(delta: Delta, place: int, parameters: dict[str, str], chosen: Coordin
     assert isinstance(operation, Linear | Conv)
     width = operation.weight[0].numel()
     touched = [chosen.indices[name] // (width if local == "weight" else 1) for local, name in parameters.items()]
-    return Layer(place, operation, parameters, torch.unique(torch.cat(touched)).to(operation.weight.device))
+    outputs = torch.zeros(len(operation.weight), dtype=torch.bool)
+    for each in touched:
+        outputs[each] = True
+    return Layer(place, operation, parameters, torch.nonzero(outputs).flatten().to(operation.weight.device))
 
 
 def _slopes(delta: Delta, layer: Layer, scheme: Scheme, step: float) -> Tensor:
@@ -170,7 +173,7 @@ def _slopes(delta: Delta, layer: Layer, scheme: Scheme, step: float) -> Tensor:
     positions, device = layer.operation.positions, layer.outputs.device
     number = (layer.outputs[:, None] * positions + torch.arange(positions, device=device)).flatten()
     steps = torch.full((len(number),), step, dtype=delta.base.outputs.dtype, device=device)
-    run = float(steps[0])
+    run = float(torch.tensor(step, dtype=steps.dtype))
     rise = delta.swept(layer.place, layer.operation.unit, number, steps, samples=True)
     if scheme == "central":
         rise, run = rise - delta.swept(layer.place, layer.operation.unit, number, -steps, samples=True), 2.0 * run
@@ -183,6 +186,8 @@ def _of_parameter(layer: Layer, local: str, slopes: Tensor, index: Tensor, param
     if local == "bias":
         return slopes.sum((1, 2))[torch.searchsorted(layer.outputs, index)] / batch
     whole = layer.operation.weight_slopes(layer.outputs, slopes) / batch
+    if len(index) == parameter.numel():
+        return whole.flatten()
     width = parameter[0].numel()
     return whole[torch.searchsorted(layer.outputs, index // width), index % width]
 
