@@ -183,8 +183,7 @@ class Optimizer(TellingRows):
         cannot be had; nothing was handed out then.
         """
         wanted = 1 if n is None else n
-        if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < 1:
-            raise UsageError(f"ask: expected a positive number of trials, got {n!r}")
+        _check_count("ask", "trials", wanted)
         held = self._held(fixed or {}, context or {})
         plan = self._issue(int(wanted), int(wanted), 1 if fewer else int(wanted), *held, owner, lease)
         with self._lock:
@@ -225,6 +224,8 @@ class Optimizer(TellingRows):
         >>> batch.numbers.tolist(), batch.X.shape
         ([0, 1, 2], (3, 1))
         """
+        _check_count("ask_rows", "rows", n)
+        _check_count("ask_rows", "fresh rows", n if fresh is None else fresh)
         held = self._held({}, {})
         plan = self._issue(n if fresh is None else min(n, fresh), n, 0, *held, owner, lease)
         if plan.short is not None and not plan.rows:
@@ -362,6 +363,11 @@ class Optimizer(TellingRows):
                 f"{what}: expected a point that satisfies `where`, but {failed[0]!r} does not hold for {dict(params)}"
             )
         return x
+
+
+def _check_count(call: str, what: str, n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise UsageError(f"{call}: expected a positive number of {what}, got {n!r}")
 
 
 def _open_store(store: StorePath, create: bool) -> Store:

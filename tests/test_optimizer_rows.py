@@ -229,6 +229,15 @@ def test_wrong_rows_and_numbers_are_refused() -> None:
             opt.tell_rows(batch, metrics)
     with pytest.raises(UsageError, match="batch of this study"):
         other.tell_rows(replace(batch, query=replace(batch.query, id=3)), good)
+    for rows in ([0, 1, 2, 3, 4, 6], [0, 1, 2, 3, 4, -1], [0, 1, 2, 3, 4, 4], []):
+        for tell in (opt.tell_rows, opt.tell_query):
+            with pytest.raises(UsageError, match="different rows of 0 to 5"):
+                tell(replace(batch, rows=np.array(rows, int)), good[: len(rows)])
+    with pytest.raises(UsageError, match="batch of rows"):
+        opt.tell_rows(batch.query, good)  # type: ignore[arg-type]
+    for n in (0, -1, True, 1.5, None):
+        with pytest.raises(UsageError, match="positive number of rows"):
+            opt.ask_rows(n)  # type: ignore[arg-type]
     assert facts(opt) == before
     opt.tell_rows(batch, np.where(np.arange(6)[:, None] == 2, np.nan, good), {2: ("no number", False)})
     assert opt.statuses() == {"ok": 5, "lost": 1}
@@ -261,10 +270,23 @@ def test_a_batch_is_answered_in_inside_units() -> None:
         opt.tell_query(some, Values.of([1.0], [1.0]))
     with pytest.raises(ValueRefused):
         opt.tell_query(batch.query, Values.of([1.0], [1.0]))  # a short answer to a whole query is no answer to a part
-    rest = batch.take(np.array([0, 2, 3, 5]))
-    opt.tell_query(rest, Values.of(np.zeros(4), np.zeros((4, 1)), status=("ok", "lost", "impossible", "ok")))
+    rest = batch.take(np.array([5, 2, 3, 0]))
+    last = Values.of([-5.0, 0.0, 0.0, -7.0], np.zeros((4, 1)), status=("ok", "lost", "impossible", "ok"))
+    opt.tell_query(rest, last)
+    assert [(opt.trial(number).values or {})["gain"] for number in (5, 0)] == [5.0, 7.0]
+    before = len(opt.history())
+    opt.tell_query(rest, last)
+    assert len(opt.history()) == before, "lost and impossible rows twice, too"
     assert [trial.status for trial in opt.trials()] == ["ok", "ok", "lost", "impossible", "ok", "ok"]
     assert opt.ask_query().id == 1, "the query is answered"
+
+
+def test_rows_of_a_batch_may_come_in_any_order() -> None:
+    """Also all of them: an answer to a batch goes by its rows."""
+    opt = Optimizer(TASK, Population(size=3))
+    (batch,) = opt.ask_rows(3)
+    opt.tell_query(batch.take(np.array([2, 0, 1])), Values.of([-2.0, 0.0, -1.0], np.zeros((3, 1))))
+    assert [(trial.values or {})["gain"] for trial in opt.trials()] == [0.0, 1.0, 2.0]
 
 
 # -- wide queries --------------------------------------------------------------------------------------------------------
@@ -322,6 +344,20 @@ def test_one_row_at_a_time_of_a_wide_query_is_cheap() -> None:
 
     spent = [cpu(one)[0] for _ in range(50)]
     assert np.median(spent) < 0.01, spent  # measured 0.0006; the query has 270,001 rows
+
+
+def test_batches_may_be_told_by_another_process(tmp_path: Path) -> None:
+    """Which has not seen the ask yet."""
+    for tell in (lambda opt, batch: opt.tell_rows(batch, metrics_of(batch)),
+                 lambda opt, batch: opt.tell_query(batch, Values.of(np.zeros(3), np.zeros((3, 1))))):  # fmt: skip
+        path = tmp_path / f"{id(tell)}.db"
+        one = Optimizer(TASK, Population(size=3), store=path)
+        two = Optimizer.open(path, strategy=Population(size=3))
+        (batch,) = one.ask_rows(3)
+        tell(two, batch)
+        assert one.statuses() == two.statuses() == {"ok": 3}
+        one.close()
+        two.close()
 
 
 def test_batches_of_a_foreign_query_object_are_data() -> None:
