@@ -6,6 +6,8 @@ the facts on DeepZero; what was measured stands beside them.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +18,8 @@ from network_reference import bits, cosine, flat, relative_error, torch_loss, tr
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from bbopt.errors import UsageError, ValueRefused
+import bbopt.zeroth_order.network
+from bbopt.errors import MissingPackage, UsageError, ValueRefused
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.engine import NotApplicable
 from bbopt.zeroth_order.network.gradient import assign, network_gradient
@@ -352,6 +355,12 @@ def test_a_loss_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueRefused, match=r"not finite when scalar 2 of '0.bias' moves by 1.0e-07 \(1 of 4"):
         network_gradient(NetworkLoss(problem.module, problem.inputs, BlackBox(breaks)), level="oracle")
     assert bits(problem.module) == before
+
+
+def test_without_torch_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingPackage, match=r"need torch; pip install torch, or 'bbopt\[pfn\]'"):
+        importlib.reload(bbopt.zeroth_order.network)
 
 
 def test_outputs_that_do_not_fit_are_refused() -> None:

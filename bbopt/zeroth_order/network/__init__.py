@@ -12,3 +12,12 @@ What may be known of the module is its level, and decides which engine answers: 
 "staged") restarts at the perturbed stage, `delta` propagates changes, `vmapped` stacks perturbations, `units` moves
 pre-activations. `choice` picks for each parameter the fastest that is valid.
 """
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from bbopt.errors import MissingPackage
+
+if find_spec("torch") is None:
+    raise MissingPackage("gradients of networks need torch; pip install torch, or 'bbopt[pfn]', which brings it")
