@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero clean
+.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -58,6 +58,9 @@ bench-floor: $(READY)  ## what the Bayes floor of the plain tasks lacks in surro
 
 bench-features: $(READY)  ## what the amortised GP would gain if it were told warps, trends, a second scale (minutes)
 	$(BIN)/python -m bbopt.bench_features
+
+bench-zo: $(READY)  ## finite-difference gradients of networks: every engine beside the plain loop and vmap (under a minute)
+	$(BIN)/python -m bbopt.bench_zo
 
 bench-engineering: $(READY)  ## the engineering suite in full: 3 strategies, 100 evaluations, 10 seeds (resumable)
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --strategy sobol --budget 100 --seeds 10 --out $(OUT)/engineering-full

@@ -73,7 +73,8 @@ class BatchNorm(Operation):
     def _moved(self, state: Channel) -> Tensor:
         delta = state.delta
         shape = (-1, *[1] * (delta.ndim - 1))
-        gain, inverse = self._factors[:, state.index]
+        factors = self._factors[:, state.index]
+        gain, inverse = factors[0], factors[1]
         if self.running is not None:
             return delta * gain.view(shape)
         flat, centred = delta.reshape(len(delta), -1), state.of(self._centred)
