@@ -295,6 +295,20 @@ def test_the_value_at_an_iterate_that_stays_is_not_asked_again_and_the_radius_gr
     assert min(steps(rows).min() for rows in asked) < steps(np.array([[0.53, 0.53]]))[0]
 
 
+def test_an_iterate_that_was_there_before_goes_on_from_the_best_row() -> None:
+    """A rate that is too large swings between 0 and 0.6: the third query would repeat the first, so it asks other points."""
+
+    def bowl(X: Array) -> Array:
+        return np.asarray((X[:, 0] - 0.25) ** 2)
+
+    asked = queries(box(1), CGE(update="sgd", rate=1.2, radius=2.0**-20), bowl, np.zeros(1), 4)
+    assert asked[0][0, 0] == pytest.approx(2.0**-20, rel=1e-5) and asked[1][0, 0] == pytest.approx(0.6, abs=1e-5)
+    told = np.concatenate([np.zeros((1, 1)), *asked[:3]])
+    assert len(np.unique(told)) == len(told)
+    best = told[np.argmin(bowl(told)), 0]
+    assert np.abs(asked[3] - best).max() <= 2.0**-19 and len(asked[3]) == 1  # around it; its own value is known
+
+
 def test_waits_for_its_own_query_alone() -> None:
     opt = bbopt.Optimizer(box(3), CGE())
     opt.enqueue({"x": np.full(3, 0.1)})
