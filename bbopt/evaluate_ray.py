@@ -42,8 +42,8 @@ FLUSH_SECONDS = 0.01  # results that are younger may wait for the next one
 class RayEvaluator:
     """Workers on a Ray cluster, each with the function in memory.
 
-    workers: how many, by default as many as the cluster has room for; address: of a running cluster ("host:port",
-    "ray://host:port", "auto"), None for the one this process is connected to, that of RAY_ADDRESS, or a new one on this
+    workers: how many, by default as many as the cluster has room for; address: of a running cluster ("host:port" or "auto",
+    from one of its machines), None for the one this process is connected to, that of RAY_ADDRESS, or a new one on this
     machine for the time of the run; cpus, gpus: share of each worker, which may be a fraction; batch: rows per task of a
     plain function, or at most so many of one marked by `bbopt.batched`; seconds: time limit per row, after which its
     worker is ended and replaced.

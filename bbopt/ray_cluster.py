@@ -51,7 +51,7 @@ def _ray() -> Any:
 def open_cluster(address: str | None = None, *, cpus: int | None = None) -> Iterator[Cluster]:
     """A cluster, for as long as the context lasts.
 
-    address: of a cluster that runs, "host:port", "ray://host:port", or "auto" for one on this machine; None takes the
+    address: of a cluster that runs, "host:port", or "auto" for one on this machine; None takes the
     connection that this process has already, then the environment's RAY_ADDRESS, and else starts a cluster on this
     machine, as "local" always does; cpus: how many tasks at once such a new one is for, by default one per core. What was
     started or connected here is ended with the context, and nothing else.
@@ -102,13 +102,14 @@ def _connect(ray: Any, address: str, cpus: int | None, left: _Left) -> None:
 
 def _check_reachable(address: str) -> None:
     """Ray itself tries an address for minutes, and ends the process when it gives up."""
-    match = re.fullmatch(r"(?:ray://)?\[?(?P<host>[^\]/]+?)\]?:(?P<port>\d+)", address)
-    if match is None:
-        if address != "auto":
-            raise UsageError(
-                f"expected the address of a Ray cluster as 'host:port', 'auto' or 'local', got {address!r}"
-            )
+    if address == "auto":
         return
+    match = re.fullmatch(r"\[?(?P<host>[^\]/]+?)\]?:(?P<port>\d+)", address)
+    if match is None:
+        hint = "; run the study on a machine of the cluster" if address.startswith("ray://") else ""
+        raise UsageError(
+            f"expected the address of a Ray cluster as 'host:port', 'auto' or 'local', got {address!r}{hint}"
+        )
     try:
         socket.create_connection((match["host"], int(match["port"])), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:

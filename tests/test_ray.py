@@ -28,7 +28,7 @@ from bbopt.bench import run_bench  # noqa: E402
 from bbopt.errors import EvaluatorError, MissingPackage, UsageError  # noqa: E402
 from bbopt.evaluate_ray import RayEvaluator  # noqa: E402
 from bbopt.optimizer import Optimizer  # noqa: E402
-from bbopt.ray_cluster import Cluster, RayWorker, open_cluster  # noqa: E402
+from bbopt.ray_cluster import Cluster, RayWorker, _how, open_cluster  # noqa: E402
 from bbopt.run import minimize  # noqa: E402
 from bbopt.space import Float, Space  # noqa: E402
 from bbopt.task import Constraint, Objective, Task  # noqa: E402
@@ -191,6 +191,27 @@ def test_a_busy_cluster_is_waited_for_but_not_for_ever(ray_cluster: Cluster, mon
             other.kill()
 
 
+def test_a_cluster_that_is_gone(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray says of the nodes after its processes were killed: all are there, and none is alive."""
+    nodes = [{**node, "Alive": False} for node in ray.nodes()]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(EvaluatorError, match="the Ray cluster is gone"):
+        ray_cluster.start(ray_cluster.put(dict), 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("The actor died.\nThe actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit "
+         "detail: Worker exits unexpectedly. Worker exits with an exit code 3.", "Worker exits unexpectedly. Worker exits with an exit code 3."),
+        ("The actor died.\nWorker exit detail: End of file. Some common causes include: (1) the OOM killer", "End of file."),
+        ("The actor died.\nThe actor is dead because it was killed by `ray.kill`.", "The actor is dead because it was killed by `ray.kill`."),
+    ],
+)  # fmt: skip
+def test_how_a_worker_ended(text: str, how: str) -> None:
+    assert _how(text) == f"ended: {how}"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -212,7 +233,7 @@ def test_addresses_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     for address, words in (
         ("127.0.0.1:1", "nothing answers there"),
-        ("ray://127.0.0.1:1", "nothing answers there"),
+        ("ray://127.0.0.1:1", "run the study on a machine of the cluster"),
         ("somewhere", "'host:port', 'auto' or 'local', got 'somewhere'"),
     ):
         with pytest.raises(UsageError, match=words), open_cluster(address):

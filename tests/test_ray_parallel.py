@@ -54,7 +54,8 @@ def follow(training: Training, pool: Any, steps: range = range(STEPS)) -> list[N
 def assert_same(found: list[NetworkGradient], wanted: list[NetworkGradient]) -> None:
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
-        assert (one.loss, one.queries, one.extra) == (other.loss, other.queries, other.extra)
+        for what in ("loss", "queries", "extra", "radius", "engines", "fallbacks"):
+            assert getattr(one, what) == getattr(other, what)
         assert one.gradient.keys() == other.gradient.keys()
         assert all(torch.equal(one.gradient[name], other.gradient[name]) for name in other.gradient)
 

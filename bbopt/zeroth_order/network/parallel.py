@@ -149,9 +149,21 @@ def derivatives(differences: Sweep, coordinates: Coordinates, some: Iterable[Uni
     ]
 
 
-def gathered(
-    step: Step, found: Mapping[Unit, Tensor], loss: float, engines: Mapping[str, str], fallbacks: Mapping[str, str]
-) -> NetworkGradient:
+@dataclass(frozen=True)
+class About:
+    """What open differences know beside derivatives: the same in every process. As in `NetworkGradient`."""
+
+    loss: float
+    radius: float
+    engines: dict[str, str]
+    fallbacks: dict[str, str]
+
+    @staticmethod
+    def of(differences: Sweep) -> About:
+        return About(differences.loss, differences.radius, dict(differences.engines), dict(differences.fallbacks))
+
+
+def gathered(step: Step, found: Mapping[Unit, Tensor], about: About) -> NetworkGradient:
     """The gradient that the derivatives of all units make."""
     parameters = dict(step.problem.module.named_parameters())
     parts: dict[str, list[Tensor]] = {name: [] for name in step.coordinates.indices}
@@ -162,7 +174,15 @@ def gathered(
         for name, index in step.coordinates.indices.items()
     }
     count, central = step.coordinates.count, step.scheme == "central"
-    return NetworkGradient(gradient, loss, 2 * count if central else count + 1, engines, fallbacks, extra=int(central))
+    return NetworkGradient(
+        gradient,
+        about.loss,
+        2 * count if central else count + 1,
+        about.engines,
+        about.fallbacks,
+        extra=int(central),
+        radius=about.radius,
+    )
 
 
 def digest(module: nn.Module) -> str:
@@ -193,9 +213,7 @@ class InProcessPool:
         cut = units(step.coordinates)
         with opened_step(step) as differences:
             found = derivatives(differences, step.coordinates, cut)
-            return gathered(
-                step, dict(zip(cut, found, strict=True)), differences.loss, differences.engines, differences.fallbacks
-            )
+            return gathered(step, dict(zip(cut, found, strict=True)), About.of(differences))
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -26,6 +26,7 @@ from bbopt.ray_cluster import Cluster, RayWorker, WorkerDied, open_cluster
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.estimate import NetworkGradient, scattered
 from bbopt.zeroth_order.network.parallel import (
+    About,
     Cut,
     Replica,
     Step,
@@ -53,9 +54,7 @@ class _Done:
 
     found: list[Array]
     seconds: float
-    loss: float
-    engines: dict[str, str]
-    fallbacks: dict[str, str]
+    about: About
     digest: str | None
 
 
@@ -83,10 +82,7 @@ class _Follower:
         start = time.perf_counter()
         found = derivatives(self._differences, self._step.coordinates, cut)
         seconds = time.perf_counter() - start
-        sweep = self._differences
-        return _Done(
-            [part.numpy() for part in found], seconds, sweep.loss, sweep.engines, sweep.fallbacks, self._digest
-        )
+        return _Done([part.numpy() for part in found], seconds, About.of(self._differences), self._digest)
 
     def _advance(self, number: int, state: Mapping[str, Any] | None, before: Array | None, check: bool) -> None:
         step = self._step
@@ -174,7 +170,7 @@ class RayPool:
         except BaseException:
             self._end_workers()  # they are in the middle of something
             raise
-        found = gathered(step, work.found, work.loss, work.engines, work.fallbacks)
+        found = gathered(step, work.found, work.about)
         self._last = number, _flat(step.coordinates, found.gradient)
         self._seconds = work.seconds()
         return found
@@ -278,7 +274,7 @@ class _Work:
         self.cut = units(step.coordinates)
         self.found: dict[Unit, Tensor] = {}
         self.before: Any = None
-        self.loss, self.engines, self.fallbacks = 0.0, dict[str, str](), dict[str, str]()
+        self.about = About(0.0, 0.0, {}, {})
         self._cost = _costs(self.cut, seconds)
         self._left = deque(sorted(self.cut, key=self._cost.__getitem__, reverse=True))
         self._whole = self._remaining = sum(self._cost.values())
@@ -306,7 +302,7 @@ class _Work:
         """What a worker found."""
         for unit, part in zip(order, done.found, strict=True):
             self.found[unit] = torch.from_numpy(part.copy())  # what comes from Ray is read-only
-        self.loss, self.engines, self.fallbacks = done.loss, done.engines, done.fallbacks
+        self.about = done.about
         ratio = done.seconds / sum(self._cost[unit] for unit in order)
         for unit in order:
             took = self._took.setdefault(unit.parameter, [0.0, 0.0])
