@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bbopt.book import Book
+from bbopt.book import Book, rows_of
 from bbopt.errors import UnknownTrial, UsageError
 from bbopt.outcome import Batch
 from bbopt.pareto import non_dominated
@@ -139,8 +139,8 @@ class Study:
             if trial is None:
                 return events
             number = self._number(trial)
-            record, _ = self._find(number)
-            return [event for event in events if _names(event, number, record.query.id)]
+            record, row = self._find(number)
+            return [event for event in events if _names(event, number, record, row)]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write all trials: number, status, attempt, parameters, metrics, standard errors, cost."""
@@ -264,8 +264,10 @@ class Study:
         )
 
 
-def _names(event: Event, number: int, query: int) -> bool:
+def _names(event: Event, number: int, record: Record, row: int) -> bool:
     body = event.body
     if event.kind == "ask":
         return any(first <= number < first + count for first, count, _ in body["issue"])
-    return number == body.get("number") or number in body.get("numbers", ()) or body.get("query") == query
+    if body.get("query") == record.query.id:
+        return body.get("rows") is None or row in rows_of(record, body["rows"])
+    return number == body.get("number") or number in body.get("numbers", ())

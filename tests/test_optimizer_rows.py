@@ -158,6 +158,12 @@ def test_lost_rows_of_a_chunk_follow_the_retry_rule(strategy: Strategy) -> None:
     (batch,) = opt.ask_rows(8)
     lost = {1: ("a", False), 2: ("b", False), 6: ("a", False)}
     opt.tell_rows(batch, metrics_of(batch), lost)
+    assert [[event.kind for event in opt.history(number)] for number in (0, 1, 2)] == [
+        ["ask", "tell_query"],
+        ["ask", "fail_rows"],
+        ["ask", "fail_rows"],
+    ]
+    assert [opt.history(number)[1].body["reason"] for number in (1, 2, 6)] == ["a", "b", "a"]
     assert [opt.trial(number).reason for number in (1, 2, 6)] == ["a", "b", "a"]
     assert opt.statuses() == {"ok": 5, "lost": 3}
     again = opt.ask_rows(3)
