@@ -50,10 +50,8 @@ class Drive:
         self._left = opt.open_rows(opt.owner)  # open since an earlier run that was killed
         self._dry: Waiting | Exhausted | None = None  # why there was nothing to ask since the last outcome
         best = None if target is None else opt.best()
-        reached = (
-            best is not None and best.values is not None and self._is_reached(np.array([list(best.values.values())]))
-        )
-        self.stopped = "target" if reached else ""
+        values = [] if best is None else [list((best.values or {}).values())]
+        self.stopped = "target" if values and self._is_reached(np.array(values)) else ""
 
     def go(self, evaluator: Evaluator, function: Function) -> None:
         """Until there is a reason to stop. Raises what the user's function raised and nobody named."""
@@ -70,9 +68,8 @@ class Drive:
             if isinstance(self._dry, Exhausted):
                 self.stopped = "exhausted"
                 continue
-            self._left = (
-                self.opt.open_rows()
-            )  # what the strategy waits for was given out by hand, or to somebody who died
+            # what the strategy waits for was given out by hand, or to somebody who died
+            self._left = self.opt.open_rows()
             if not self._left:
                 raise self._dry
             self._dry = None
