@@ -101,10 +101,11 @@ class Table:
         return self.lines["naive"].seconds / self.lines[engine].seconds
 
 
-def measure(case: Case, sample: int, rounds: int, repeats: int = 3) -> Table:
+def measure(case: Case, sample: int, rounds: int, patience: float = 0.2) -> Table:
     """Times all engines; sample: coordinates of the network for the slow ones, at least two of each parameter.
 
-    rounds: of all engines in turn; repeats: of the fast ones in each of them.
+    rounds: of all engines in turn; patience: CPU seconds for which `delta` and `units` are repeated in each, as one gradient
+    of a few milliseconds is at the mercy of what else the machine does.
     """
     problem = case.problem()
     chosen = Coordinates.all(problem.module)
@@ -115,11 +116,13 @@ def measure(case: Case, sample: int, rounds: int, repeats: int = 3) -> Table:
         for engine, level in SAMPLED.items():
             seconds.setdefault(engine, []).append(scaled_seconds(problem, level, _spread(chosen, sample)))
         for engine, gradient in (("delta", _delta), ("units", _units)):
-            found = None
-            for _ in range(repeats):
+            found, until = None, time.process_time() + patience
+            while found is None or time.process_time() < until:
                 start = time.process_time()
                 found = gradient(problem)
                 seconds.setdefault(engine, []).append(time.process_time() - start)
+                if found is None:
+                    break
             if found is not None:
                 values, queries = found
                 model = ratios.speedup(engine, chosen)

@@ -69,7 +69,7 @@ def test_a_run_at_a_small_size(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_table_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = measure(Case("perceptron", "mlp", (5,), 8), sample=4, rounds=1, repeats=1)
+    found = measure(Case("perceptron", "mlp", (5,), 8), sample=4, rounds=1, patience=0.0)
     assert found.size == 64 * 5 + 5 + 5 * 10 + 10
     assert {name: line.queries for name, line in found.lines.items()} == {
         "naive": 386, "vmap": 386, "staged": 386, "delta": 386, "units": 16,

@@ -57,7 +57,7 @@ class Node:
     mask: Tensor | None = None
     parameter: str | None = None
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[int, ...]:
         """Places of the nodes it reads, each once."""
         return tuple(dict.fromkeys(ref.place for ref in references((self.args, self.kwargs))))
