@@ -62,16 +62,14 @@ def direction(kind: Kind, size: int, seed: int, index: int) -> Array:
 
 
 def reach(kind: Kind, size: int) -> float:
-    """How far one coordinate of a direction goes: always, or (gaussian, sphere) but for 1 in 400 of them.
+    """How far one coordinate of a direction goes: at most (rademacher, orthonormal), or its standard deviation.
 
-    >>> reach("rademacher", 9), reach("sphere", 9)
-    (1.0, 1.0)
+    >>> reach("rademacher", 4), reach("gaussian", 4), reach("sphere", 4)
+    (1.0, 1.0, 0.5)
     """
-    if kind == "rademacher":
+    if kind in ("rademacher", "gaussian"):
         return 1.0
-    if kind == "orthonormal":
-        return min(1.0, math.sqrt(2.0 / size))
-    return 3.0 if kind == "gaussian" else min(1.0, 3.0 / math.sqrt(size))
+    return min(1.0, math.sqrt((2.0 if kind == "orthonormal" else 1.0) / size))
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
