@@ -31,6 +31,7 @@ def judged(part: Part, **changed: Result) -> list[bool]:
         for label in found:
             if all(word in label for word in words.split("_")):
                 found[label] = value
+    assert all(isinstance(text, str) for text in part.notes(found))
     return [verdict.holds for verdict in part.judge(found)]
 
 
@@ -96,7 +97,7 @@ def test_it_prints_a_table_verdicts_and_notes_and_ends_by_them(
 ) -> None:
     part = Part("small", "A small part", lambda quick: [Row("tiny", TINY, 1 if quick else 2)],
                 lambda results: [Verdict("more than guessing", results["tiny"].mean > 200.0), Verdict("fine", True)],
-                ("a note",), quick=False)  # fmt: skip
+                lambda results: ["a note"], quick=False)  # fmt: skip
     monkeypatch.setattr(bench, "PARTS", (part,))
     assert bench.main(["--out", str(tmp_path)]) == 1
     text = capsys.readouterr().out

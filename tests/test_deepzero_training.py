@@ -15,7 +15,7 @@ from bbopt.train_network import data_of, network_of, train_network
 from bbopt.zeroth_order.network.coordinates import Coordinates
 from bbopt.zeroth_order.network.gradient import assign, network_gradient
 from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
-from bbopt.zeroth_order.training.examples import NOISE, batch, number
+from bbopt.zeroth_order.training.examples import NOISE, batch, seed_of
 from bbopt.zeroth_order.training.loop import Diverged, train
 from bbopt.zeroth_order.training.recipe import Estimate, Recipe, Schedule, Sparsity
 from bbopt.zeroth_order.training.record import Record
@@ -72,7 +72,7 @@ def test_coordinate_wise_training_is_network_gradient_and_sgd_step_by_step(recip
 
     def follow(module: nn.Module, inputs: Tensor, targets: Tensor, step: int, radius: float) -> None:
         nonlocal count
-        problem = NetworkLoss(module, inputs, CrossEntropy(targets), number(3, step, NOISE))
+        problem = NetworkLoss(module, inputs, CrossEntropy(targets), seed_of(3, step, NOISE))
         found = network_gradient(problem, scheme=scheme, radius=radius)
         count += found.queries
         assign(found.gradient, module)

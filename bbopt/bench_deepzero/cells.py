@@ -57,6 +57,10 @@ class Result:
         """Of accuracies; a training that diverged counts as guessing among ten classes."""
         return statistics.fmean(10.0 if math.isnan(each.accuracy) else each.accuracy for each in self.outcomes)
 
+    def first(self, count: int) -> Result:
+        """Of the first so many seeds alone, beside a row that has no more."""
+        return Result(self.outcomes[:count])
+
     @property
     def spread(self) -> float:
         """Standard deviation of the accuracies over seeds, NaN of one."""

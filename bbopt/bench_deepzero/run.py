@@ -54,7 +54,7 @@ def _part(part: Part, folder: Path, quick: bool) -> int:
         for verdict in part.judge(results):
             print(f"  {'ok  ' if verdict.holds else 'MISS'} {verdict.text}")
             missed += not verdict.holds
-    for text in part.notes:
+    for text in part.notes(results):
         print(f"  note: {text}")
     sys.stdout.flush()
     return missed

@@ -20,7 +20,7 @@ from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
 from bbopt.zeroth_order.network.parallel import GradientPool, InProcessPool, Replica, Step
 from bbopt.zeroth_order.network.random_directions import random_gradient
 from bbopt.zeroth_order.training.draws import drawn
-from bbopt.zeroth_order.training.examples import CHECKS, DIRECTIONS, number
+from bbopt.zeroth_order.training.examples import CHECKS, DIRECTIONS, seed_of
 
 if TYPE_CHECKING:
     from bbopt.zeroth_order.training.recipe import Recipe
@@ -52,7 +52,7 @@ def gradients(
     """
     machine = recipe.machine
     if recipe.estimate.kind != "cge" or recipe.estimate.level == "units":
-        yield lambda number_: _gradient_of(recipe, replica.step(number_), number_)
+        yield lambda number: _gradient_of(recipe, replica.step(number), number)
         return
     if machine.workers == 0:
         pool: GradientPool = InProcessPool(replica)
@@ -68,14 +68,14 @@ def gradients(
                        threads=machine.threads)  # fmt: skip
     with pool:
 
-        def from_pool(number_: int) -> Found:
-            found = pool.gradient(number_)
+        def from_pool(number: int) -> Found:
+            found = pool.gradient(number)
             return Found(dict(found.gradient), found.loss, found.queries)
 
         yield from_pool
 
 
-def _gradient_of(recipe: Recipe, step: Step, number_: int) -> Found:
+def _gradient_of(recipe: Recipe, step: Step, number: int) -> Found:
     """The gradient of a step as one; buffers move in backpropagation alone."""
     estimate = recipe.estimate
     if estimate.kind == "first-order":
@@ -86,17 +86,17 @@ def _gradient_of(recipe: Recipe, step: Step, number_: int) -> Found:
     else:
         found = random_gradient(step.problem, estimate.directions, kind=cast(Kind, estimate.distribution),
                                 coordinates=step.coordinates, scheme=step.scheme, radius=step.radius,
-                                seed=number(recipe.seed, number_, DIRECTIONS))  # fmt: skip
+                                seed=seed_of(recipe.seed, number, DIRECTIONS))  # fmt: skip
     return Found(dict(found.gradient), found.loss, found.queries)
 
 
-def confirmed(recipe: Recipe, step: Step, number_: int) -> tuple[float, float]:
+def confirmed(recipe: Recipe, step: Step, number: int) -> tuple[float, float]:
     """Cosine and estimated relative error of the differences of a step, on `recipe.check` random ones of its coordinates.
 
     From the same differences at half the radius; NaN where there is no such number. Costs twice so many queries, which no
     count of the training includes.
     """
-    rng = np.random.default_rng([recipe.seed, number_, CHECKS])
+    rng = np.random.default_rng([recipe.seed, number, CHECKS])
     count = min(recipe.check, step.coordinates.count)
     chosen = step.coordinates.select(torch.from_numpy(rng.choice(step.coordinates.count, count, replace=False)))
     level: Level = "auto" if step.level == "units" else step.level

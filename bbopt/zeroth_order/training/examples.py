@@ -24,8 +24,8 @@ __all__ = [
     "Examples",
     "Vary",
     "batch",
-    "number",
     "samples",
+    "seed_of",
 ]
 
 ORDER, VARIATION, SAMPLES, DIRECTIONS, NOISE, CHECKS = range(6)
@@ -48,10 +48,10 @@ class Examples(Protocol):
     def test_targets(self) -> Tensor: ...
 
 
-def number(seed: int, step: int, purpose: int) -> int:
+def seed_of(seed: int, step: int, purpose: int) -> int:
     """One number below 2**63 for a generator of torch, of (seed, step, purpose).
 
-    >>> number(0, 1, ORDER) == number(0, 1, ORDER), number(0, 1, ORDER) == number(0, 1, NOISE)
+    >>> seed_of(0, 1, ORDER) == seed_of(0, 1, ORDER), seed_of(0, 1, ORDER) == seed_of(0, 1, NOISE)
     (True, False)
     """
     return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -66,7 +66,7 @@ def batch(recipe: Recipe, examples: Examples, vary: Vary | None, step: int) -> t
     chosen = chosen.to(examples.train_inputs.device)
     inputs, targets = examples.train_inputs[chosen], examples.train_targets[chosen]
     if vary is not None:
-        inputs = vary(inputs, torch.Generator().manual_seed(number(recipe.seed, step, VARIATION)))
+        inputs = vary(inputs, torch.Generator().manual_seed(seed_of(recipe.seed, step, VARIATION)))
     return inputs, targets
 
 

@@ -19,7 +19,7 @@ from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
 from bbopt.zeroth_order.network.parallel import Step
 from bbopt.zeroth_order.network.steps import Scheme
 from bbopt.zeroth_order.training.draws import drawn
-from bbopt.zeroth_order.training.examples import NOISE, Examples, Vary, batch, number
+from bbopt.zeroth_order.training.examples import NOISE, Examples, Vary, batch, seed_of
 from bbopt.zeroth_order.training.masks import Mask, prune, renewed
 from bbopt.zeroth_order.training.recipe import Recipe
 from bbopt.zeroth_order.training.update import load_state, state
@@ -44,46 +44,46 @@ class TrainingReplica:
         self.mask = Mask()
         self.queries = 0
 
-    def problem(self, number_: int) -> NetworkLoss:
+    def problem(self, number: int) -> NetworkLoss:
         """The loss of a step's batch, with the step's draws."""
-        inputs, targets = batch(self.recipe, self.examples, self.vary, number_)
-        return NetworkLoss(self.module, inputs, CrossEntropy(targets), number(self.recipe.seed, number_, NOISE))
+        inputs, targets = batch(self.recipe, self.examples, self.vary, number)
+        return NetworkLoss(self.module, inputs, CrossEntropy(targets), seed_of(self.recipe.seed, number, NOISE))
 
-    def step(self, number_: int) -> Step:
+    def step(self, number: int) -> Step:
         """What a step differentiates. Before the first one its mask is drawn, which may prune weights."""
-        self._renew(number_)
+        self._renew(number)
         return Step(
-            self.problem(number_),
+            self.problem(number),
             self.mask.coordinates(self.module),
-            self.recipe.radius(number_, self.steps),
+            self.recipe.radius(number, self.steps),
             cast(Scheme, self.recipe.estimate.scheme),
             cast(Level, self.recipe.estimate.level),
         )
 
-    def apply(self, number_: int, gradient: Mapping[str, Tensor]) -> None:
+    def apply(self, number: int, gradient: Mapping[str, Tensor]) -> None:
         """One update along a step's gradient, by parameter; one that it lacks is 0, and decay moves such weights still.
 
         Before that, buffers (statistics of batch norm) move as one pass over the step's batch moves them; with
         backpropagation its own pass has done so.
         """
         if self.recipe.estimate.kind != "first-order" and any(True for _ in self.module.buffers()):
-            problem = self.problem(number_)
+            problem = self.problem(number)
             with drawn(problem), torch.no_grad():
                 self.module(problem.inputs)
         for part in self.optimizer.param_groups:
-            part["lr"] = self.recipe.rate(number_, self.steps)
+            part["lr"] = self.recipe.rate(number, self.steps)
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad:
                 parameter.grad = gradient[name] if name in gradient else torch.zeros_like(parameter)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         prune(self.mask, self.module)
-        if number_ + 1 < self.steps:
-            self._renew(number_ + 1)
+        if number + 1 < self.steps:
+            self._renew(number + 1)
 
-    def _renew(self, number_: int) -> None:
+    def _renew(self, number: int) -> None:
         """The mask of a step, if it is another one."""
-        epoch = number_ // (self.steps // self.recipe.epochs)
+        epoch = number // (self.steps // self.recipe.epochs)
         self.mask, spent = renewed(self.recipe, self.mask, self.module, self.examples, epoch)
         self.queries += spent
 

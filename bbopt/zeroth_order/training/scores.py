@@ -18,7 +18,7 @@ from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
 from bbopt.zeroth_order.network.steps import Scheme
 from bbopt.zeroth_order.network_scores import network_scores
 from bbopt.zeroth_order.sparsity import magnitude_scores, released_scores
-from bbopt.zeroth_order.training.examples import NOISE, SAMPLES, number
+from bbopt.zeroth_order.training.examples import NOISE, SAMPLES, seed_of
 
 if TYPE_CHECKING:
     from bbopt.zeroth_order.training.recipe import Recipe
@@ -41,12 +41,12 @@ def scores(
     if kind == "released":
         return released_scores(weights, np.random.default_rng([recipe.seed, round, SAMPLES])), 0
     found = network_scores(
-        NetworkLoss(module, batch[0], CrossEntropy(batch[1]), number(recipe.seed, round, NOISE)),
+        NetworkLoss(module, batch[0], CrossEntropy(batch[1]), seed_of(recipe.seed, round, NOISE)),
         directions=recipe.sparsity.directions if kind == "grasp-rge" else None,
         kind=cast(Kind, estimate.distribution),
         scheme=cast(Scheme, estimate.scheme),
         radius=estimate.radius,
         level=cast(Level, estimate.level),
-        seed=number(recipe.seed, round, SAMPLES),
+        seed=seed_of(recipe.seed, round, SAMPLES),
     )
     return {name: found.scores[name].ravel() for name in names}, found.queries
