@@ -60,7 +60,7 @@ class OpenES:
     decay: float = 0.5
     delay: float = 0.0
 
-    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "noise", "rankings", "unbounded", "fixed"})
+    handles: ClassVar[frozenset[str]] = frozenset({"constraints", "noise", "rankings", "unbounded"})
     learns: ClassVar[Literal["rows", "queries"]] = "queries"
     instant: ClassVar[bool] = True
 
