@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from bbopt.zeroth_order.network.base import opened
 from bbopt.zeroth_order.network.delta import Delta
+from bbopt.zeroth_order.network.delta_loss import expm1
 from bbopt.zeroth_order.network.gradient import network_gradient
 from bbopt.zeroth_order.network.naive import Naive
 from bbopt.zeroth_order.network.objective import BlackBox, CrossEntropy, Loss, NetworkLoss, SquaredError
@@ -258,6 +259,15 @@ def test_accuracy_of_check_5(network: str, radius: float, bound: float) -> None:
     assert difference(problem, radius, count=20) <= bound
 
 
+@pytest.mark.parametrize("largest", [1e-3, 0.03, 0.4])
+def test_small_exponentials_have_full_precision(largest: float) -> None:
+    """Against float64, within two units in the last place, on each side of where the series take over."""
+    x = torch.linspace(-largest, largest, 10_001, dtype=torch.float32)
+    wanted = torch.expm1(x.double())
+    found = expm1(x.clone()).double()
+    assert float(((found - wanted).abs() / wanted.abs().clamp(min=1e-30)).max()) < 2 * 2.0**-23
+
+
 @pytest.mark.parametrize("network", ["cnn", "mlp"])
 def test_float32_at_a_small_radius(network: str) -> None:
     """Facts, section 6, check 2: cosine to autograd at 1e-4, where the plain loop has lost half of its digits."""
@@ -297,6 +307,22 @@ def test_chunks_do_not_matter_beyond_rounding() -> None:
     problem = problem_of(small_cnn((4, 6)), images(channels=1, size=8))
     for bytes in (1, 2**14, 2**16, 2**24):
         assert difference(problem, bytes=bytes) < 1e-10
+
+
+def test_answers_do_not_depend_on_earlier_ones() -> None:
+    """Bit by bit: workers that share out a gradient rely on it. The last budget has chunks without a row for the base."""
+    data = digits()
+    problem = NetworkLoss(small_cnn((4, 6)), data.train_inputs[:32], CrossEntropy(data.train_targets[:32]))
+    for bytes in (2**22, 2**12):
+        answers = []
+        for before in ((), ("norm2.weight", "conv1.weight")):
+            with opened(problem, None) as (base, chosen):
+                delta = Delta(base, bytes)
+                for name in before:
+                    delta.changes(name, chosen.indices[name][:3], torch.full((3,), 1e-2, dtype=torch.float64))
+                index = torch.arange(2, 31)
+                answers.append(delta.changes("conv1.weight", index, torch.full((29,), 1e-3, dtype=torch.float64)))
+        assert torch.equal(answers[0], answers[1])
 
 
 def test_steps_so_long_that_the_exponential_overflows() -> None:

@@ -59,6 +59,19 @@ class Delta:
 
     bytes: of a chunk where it is widest, input and output of a layer together; None: what suits the device (`gather`).
     Raises NotApplicable where the forward cannot be traced.
+
+    >>> from torch import nn
+    >>> from bbopt.zeroth_order.network.base import opened
+    >>> from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).double()
+    >>> problem = NetworkLoss(net, torch.eye(2).double(), CrossEntropy(torch.tensor([0, 1])))
+    >>> with opened(problem, None) as (base, _):
+    ...     engine = Delta(base)
+    ...     shift = engine.changes("2.bias", torch.tensor([0, 1]), torch.full((2,), 1e-8))
+    >>> bool(shift.sum().abs() < 1e-15)  # to first order, moving both logits of every sample alike changes nothing
+    True
+    >>> engine.refusal("0.weight") is None
+    True
     """
 
     name: ClassVar[str] = "delta"

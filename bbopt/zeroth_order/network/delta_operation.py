@@ -35,7 +35,7 @@ class Operation:
         raise NotPropagated(f"perturbations of {local} in {self.name} have no rule")
 
     def flops(self, given: tuple[State | None, ...]) -> float:
-        """Multiplications and additions of `spread` per perturbation, of products alone (facts of a layer's kind)."""
+        """Multiplications and additions of `spread` per perturbation, those of linear layers and convolutions alone."""
         return 0.0
 
     @property

@@ -318,7 +318,7 @@ softplus softshrink softsign sqrt square sub tanh tanhshrink threshold truediv t
 FOLDED = """amax amin bmm conv_transpose1d conv_transpose2d conv_transpose3d cumsum einsum glu group_norm interpolate
 layer_norm log_softmax logsumexp matmul normalize permute pixel_shuffle pixel_unshuffle prelu rms_norm scaled_dot_product_attention
 softmax softmin stack sum swapaxes transpose unfold"""
-SAME = "contiguous flatten reshape squeeze unflatten unsqueeze view"
+SAME = "clone contiguous detach flatten reshape squeeze unflatten unsqueeze view"
 
 
 def _named(names: str, build: Builder) -> dict[str, Builder]:
