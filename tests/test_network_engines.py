@@ -220,18 +220,39 @@ def test_functions_in_place_of_layers() -> None:
     assert difference(problem_of(Functions(), images())) < 1e-10
 
 
-def test_tokens_become_dense_at_once() -> None:
-    """A linear layer over the last of three dimensions, layer norm without weights, and attention by products."""
+class TransformerBlock(nn.Module):
+    """Attention of two heads and a perceptron, each behind a layer norm, and a linear layer over the mean token."""
 
-    def forward(m: Applied, x: Tensor) -> Tensor:
-        q, k, v = m.q(x), m.k(x), m.v(x)
-        mixed = torch.softmax(q @ k.transpose(1, 2) / 2.0, dim=-1) @ v
-        return m.out(F.layer_norm(mixed + x, (4,))).mean(1)
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.between = nn.LayerNorm(4), nn.LayerNorm(4)
+        self.mix, self.join, self.out = nn.Linear(4, 12), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.think = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4))
 
-    layers = {name: nn.Linear(4, 4) for name in ("q", "k", "v")}
-    module = Applied(forward, **layers, out=nn.Linear(4, 3))
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.mix(self.before(x)).chunk(3, dim=-1)
+        heads = [each.view(batch, tokens, 2, 2).transpose(1, 2) for each in (q, k, v)]
+        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(batch, tokens, width)
+        x = x + self.join(mixed)
+        x = x + self.think(self.between(x))
+        out: Tensor = self.out(x.mean(1))
+        return out
+
+
+def test_a_transformer_block() -> None:
+    """Linear layers over the last of three dimensions: perturbations are dense at once."""
     tokens = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert difference(problem_of(module, tokens)) < 1e-10
+    assert difference(problem_of(TransformerBlock(), tokens)) < 1e-10
+
+
+def test_layers_that_have_parameters_and_no_rule_of_their_own() -> None:
+    """They are run once per perturbation, and what follows is shared."""
+    module = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.PReLU(4), nn.ConvTranspose2d(4, 3, 2, stride=2), nn.PReLU(), nn.Flatten(),
+        nn.LayerNorm(192), nn.Linear(192, 3),
+    )  # fmt: skip
+    assert difference(problem_of(module, images())) < 1e-10
 
 
 @pytest.mark.parametrize("kind", ["squared", "black box", "per sample", "per pixel"])

@@ -212,7 +212,7 @@ class Delta:
         last = {j: step.place for step in operations for j in step.inputs if j == place or j in below}
         steps = tuple((step, tuple(j for j, end in last.items() if end == step.place)) for step in operations)
         zeros = self.base.outputs.new_zeros(2)
-        start = source.perturbed("bias", torch.zeros(2, dtype=torch.int64, device=zeros.device), zeros)
+        start = source.perturbed(self._local(place), torch.zeros(2, dtype=torch.int64, device=zeros.device), zeros)
         tally = Tally(widest=width(start))
         final = self.spread(Path(steps, False, 0.0, 0), place, start, tally)
         if isinstance(final, Dense):
@@ -222,3 +222,8 @@ class Delta:
                     f"without a perturbation, the way from {source.name} does not give the outputs again"
                 )
         return Path(steps, isinstance(final, Dense), tally.flops, tally.widest)
+
+    def _local(self, place: int) -> str:
+        """A parameter of the layer at a node."""
+        here = [use.local for uses in self.graph.uses.values() for use in uses if use.place == place]
+        return next((local for local in here if local in ("weight", "bias")), "bias")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812
 
-from bbopt.zeroth_order.network.delta_operation import Operation, counted
+from bbopt.zeroth_order.network.delta_operation import Operation, counted, owned
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, NotPropagated, State
 from bbopt.zeroth_order.network.graph import Graph
 
@@ -49,6 +50,28 @@ class Cut(Operation):
         )  # no other name for memory that may be overwritten
 
 
+class Divided(Operation):
+    """A tensor that is cut into a tuple of pieces: it goes on whole, and each `Piece` takes its own."""
+
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
+        values = self.dense(given)
+        return Dense(values if owned(given, spare) else values.clone())
+
+
+class Piece(Operation):
+    """One of the pieces along a dimension after the batch."""
+
+    def __init__(self, graph: Graph, place: int, inputs: tuple[int, ...], dim: int, start: int, length: int) -> None:
+        super().__init__(graph, place, inputs)
+        self.dim, self.start, self.length = dim, start, length
+
+    def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
+        state = given[0]
+        assert isinstance(state, Dense)
+        part = state.values.narrow(self.dim, self.start, self.length)
+        return Dense(part.clone(memory_format=torch.contiguous_format))
+
+
 class Padded(Operation):
     """Padding with a constant; pad: (left, right) from the last dimension on, none for the batch."""
 
@@ -81,6 +104,7 @@ class Positions(Operation):
 class Folded(Operation):
     """Whatever treats samples one by one: perturbations and samples together are its batch.
 
+    A layer of this kind that has parameters (layer norm, a transposed convolution) is itself run once per perturbation.
     function: of the tensors that depend on the inputs of the network, batch first.
     """
 
@@ -101,6 +125,18 @@ class Folded(Operation):
         return Dense(
             found.reshape(count, batch, *wanted[1:]).movedim(1, -1).clone(memory_format=torch.contiguous_format)
         )
+
+    def perturbed(self, local: str, index: Tensor, steps: Tensor) -> State:
+        layer, inputs = self.graph.nodes[self.place].target, self.graph.nodes[self.inputs[0]].value
+        tensor = self.graph.tensor(self.place, local) if isinstance(layer, nn.Module) else None
+        if tensor is None or not isinstance(layer, nn.Module):
+            return super().perturbed(local, index, steps)
+        values = []
+        for place, step in zip(index.tolist(), steps, strict=True):
+            moved = tensor.contiguous().clone()
+            moved.view(-1)[place] += step
+            values.append(functional_call(layer, {local: moved}, (inputs,)).movedim(0, -1))
+        return Dense(torch.stack(values))
 
 
 def _each(values: Tensor, count: int) -> Tensor:

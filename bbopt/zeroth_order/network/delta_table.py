@@ -21,62 +21,13 @@ from bbopt.zeroth_order.network.delta_norm import BatchNorm
 from bbopt.zeroth_order.network.delta_operation import Operation
 from bbopt.zeroth_order.network.delta_pointwise import Pointwise, ReLU, Same, Scaled, Sum
 from bbopt.zeroth_order.network.delta_pool import AvgPool, MaxPool, taps
-from bbopt.zeroth_order.network.delta_shape import Cut, Folded, Joined, Padded, Positions
+from bbopt.zeroth_order.network.delta_shape import Cut, Divided, Folded, Joined, Padded, Piece, Positions
+from bbopt.zeroth_order.network.delta_site import Site
 from bbopt.zeroth_order.network.delta_state import NotPropagated
-from bbopt.zeroth_order.network.graph import Graph, Node, Ref, filled, references
+from bbopt.zeroth_order.network.graph import Graph, Node, Ref
 
-Builder = Callable[["Site"], Operation]
+Builder = Callable[[Site], Operation]
 """Raises NotPropagated, or TypeError for arguments it does not know."""
-
-
-class Site:
-    """A node that is to become an operation, and where its parts are."""
-
-    def __init__(self, graph: Graph, place: int) -> None:
-        self.graph, self.place, self.node = graph, place, graph.nodes[place]
-
-    @property
-    def layer(self) -> Any:
-        """The module of the node."""
-        return self.node.target
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """(C, *S) of the first argument."""
-        return tuple(self.value(self.node.args[0]).shape[1:])
-
-    def value(self, argument: Any) -> Any:
-        """An argument with base values in place of references."""
-        return filled(argument, lambda ref: self.graph.nodes[ref.place].value)
-
-    def given(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """All arguments with base values, but the first, which stays a reference."""
-        return (self.node.args[0], *self.value(self.node.args[1:])), self.value(self.node.kwargs)
-
-    def first(self) -> tuple[int]:
-        """The place of the first argument, which must be a tensor of the graph."""
-        argument = self.node.args[0] if self.node.args else None
-        if not isinstance(argument, Ref):
-            raise NotPropagated(f"{self.node.name} does not take the perturbed tensor as its first argument")
-        return (argument.place,)
-
-    def places(self, wanted: Callable[[Node], bool]) -> tuple[int, ...]:
-        """The tensors among the arguments that are wanted, each once."""
-        found = dict.fromkeys(ref.place for ref in references((self.node.args, self.node.kwargs)))
-        return tuple(j for j in found if isinstance(self.graph.nodes[j].value, Tensor) and wanted(self.graph.nodes[j]))
-
-    def function(self, places: tuple[int, ...]) -> Callable[..., Any]:
-        """The node's computation as a function of the tensors at these places."""
-        node, nodes = self.node, self.graph.nodes
-
-        def of(*tensors: Tensor) -> Any:
-            held = dict(zip(places, tensors, strict=True))
-            args, kwargs = filled((node.args, node.kwargs), lambda ref: held.get(ref.place, nodes[ref.place].value))
-            if isinstance(node.target, str):
-                return getattr(args[0], node.target)(*args[1:], **kwargs)
-            return node.target(*args, **kwargs)  # type: ignore[misc]
-
-        return of
 
 
 def operation(graph: Graph, place: int) -> Operation:
@@ -96,7 +47,8 @@ def operation(graph: Graph, place: int) -> Operation:
         build, name = FUNCTIONS.get(target), getattr(target, "__name__", str(target))
     if build is None:
         raise NotPropagated(f"{site.node.name}: no rule for {name}")
-    if not isinstance(value, Tensor) or value.ndim < 2 or len(value) != graph.batch:
+    pieces = build is _divided and isinstance(value, tuple | list)
+    if not pieces and (not isinstance(value, Tensor) or value.ndim < 2 or len(value) != graph.batch):
         raise NotPropagated(f"{site.node.name} ({name}): the batch is not the first dimension of its value")
     try:
         return build(site)
@@ -153,8 +105,31 @@ def _joined(site: Site) -> Operation:
     return Joined(site.graph, site.place, tuple(ref.place for ref in tensors), dim)
 
 
+def _divided(site: Site) -> Operation:
+    _dimension(site.node)
+    return Divided(site.graph, site.place, site.first())
+
+
+def _dimension(node: Node) -> int:
+    """Along which dimension a tensor is cut into pieces."""
+
+    def read(tensor: Any, size: Any, dim: int = 0) -> int:
+        return dim
+
+    dim = read(*node.args, **{("dim" if key == "dim" else "size"): value for key, value in node.kwargs.items()})
+    dim = dim % int(node.value[0].ndim)
+    if dim == 0:
+        raise NotPropagated(f"{node.name} cuts the batch into pieces")
+    return dim
+
+
 def _cut(site: Site) -> Operation:
-    items = site.value(site.node.args[1])
+    items, whole = site.value(site.node.args[1]), site.graph.nodes[site.first()[0]]
+    if isinstance(whole.value, tuple | list):
+        dim = _dimension(whole)
+        lengths = [each.shape[dim] for each in whole.value]
+        number = items % len(lengths)
+        return Piece(site.graph, site.place, site.first(), dim, sum(lengths[:number]), lengths[number])
     items = items if isinstance(items, tuple) else (items,)
     if not all(isinstance(each, slice | int) for each in items) or items[0] != slice(None):
         raise NotPropagated(f"{site.node.name} takes a part of the batch, or indexes by more than slices and integers")
@@ -347,6 +322,7 @@ FUNCTIONS: dict[Any, Builder] = {
     **_found("avg_pool1d avg_pool2d avg_pool3d", _avg_pool),
     **_found("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", _adaptive_mean),
     **_found("dropout dropout1d dropout2d dropout3d", _dropout),
+    **_found("chunk split", _divided),
     F.batch_norm: _batch_norm_function,
     F.pad: _padded,
     operator.getitem: _cut,
@@ -359,6 +335,7 @@ METHODS: dict[str, Builder] = {
     "add": _sum(1.0),
     "sub": _sum(-1.0),
     "mean": _mean,
+    **_named("chunk split", _divided),
 }
 MODULES: dict[type[nn.Module], Builder] = {
     nn.ReLU: _relu,
