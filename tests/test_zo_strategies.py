@@ -309,6 +309,19 @@ def test_an_iterate_that_was_there_before_goes_on_from_the_best_row() -> None:
     assert np.abs(asked[3] - best).max() <= 2.0**-19 and len(asked[3]) == 1  # around it; its own value is known
 
 
+def test_back_at_the_best_row_its_value_is_known_again() -> None:
+    """The path 0.25, 0, 0.75, 0.5, 0.25 comes back to the best row. All rows there would be repeats, so others are asked in
+    their place; were the value at 0.25 not remembered, it could never be asked again, and no slope be had any more."""
+
+    def valley(X: Array) -> Array:
+        return np.asarray(np.where(X[:, 0] < 0.1, 3.0 * (0.1 - X[:, 0]), X[:, 0] - 0.1))
+
+    asked = queries(box(1), CGE(update="sgd", rate=0.25, radius=1e-3), valley, np.array([0.25]), 6)
+    assert [round(float(rows[0, 0]), 6) for rows in asked[:4]] == [0.251, 0.0, 0.75, 0.5]
+    assert valley(asked[4]).min() > 0.15 and len(asked[4]) == 2
+    np.testing.assert_allclose(asked[5], [[0.252]])
+
+
 def test_waits_for_its_own_query_alone() -> None:
     opt = bbopt.Optimizer(box(3), CGE())
     opt.enqueue({"x": np.full(3, 0.1)})

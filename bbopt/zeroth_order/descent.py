@@ -186,15 +186,15 @@ class Descent:
         if task.noisy:
             found = best_row(query, answer)
             x, known = np.zeros(0) if found is None else found[0], np.zeros(0)
-        elif len(state.known) and len(known) and merit(state.known) <= merit(known):
-            x = state.x
+        elif not len(x) or (len(state.known) and merit(state.known) <= merit(known)):
+            x, known = state.x, state.known
         x = np.array(x if len(x) else state.x)
         x[held] = state.x[held]
+        known = np.zeros(0) if held else known
         if np.array_equal(x, state.x):
-            state = replace(state, steps=state.steps + 1, stalls=state.stalls + 1)
+            state = replace(state, steps=state.steps + 1, stalls=state.stalls + 1, known=known)
         else:
             fresh = update_rule(self.update).start(len(continuous_columns(task.space)))
-            known = np.zeros(0) if held else known
             state = replace(state, update=fresh, steps=state.steps + 1, stalls=0, known=known)
         return self._at(task, state, x)
 
