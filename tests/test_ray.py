@@ -1,4 +1,4 @@
-"""Evaluations on Ray: the same values as here, workers that die or hang, drivers that are killed, what travels, bad input."""
+"""Evaluations on Ray: the same values as here, a worker that is killed, what travels, clusters, bad input; see also the contract."""
 
 from __future__ import annotations
 
