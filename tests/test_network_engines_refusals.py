@@ -196,6 +196,7 @@ def test_a_remembered_trace_is_not_used_for_other_settings() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b, self.bent = nn.Linear(6, 6), nn.Linear(6, 3), True
+            self.odd = (torch.zeros(2), torch.ones(2))  # no setting, and not to be compared
 
         def forward(self, x: Tensor) -> Tensor:
             out: Tensor = self.b(self.a(x).tanh() if self.bent else self.a(x).relu())
@@ -203,6 +204,6 @@ def test_a_remembered_trace_is_not_used_for_other_settings() -> None:
 
     module = Switch()
     for bent in (True, False, True):
-        module.bent = bent
+        module.bent, module.odd = bent, (torch.zeros(2), torch.ones(2))
         module.zero_grad()
         assert set(assert_right(module).values()) == {"delta"}

@@ -37,13 +37,6 @@ class Cost:
     delta: float | None
     units: int | None
 
-    @property
-    def cheapest(self) -> str:
-        """The coordinate-wise engine with the fewest products; among equals the one that does most at once."""
-        if self.delta is not None and self.delta <= self.staged:
-            return "delta"
-        return "staged" if self.staged < self.naive else "naive"
-
 
 @dataclass(frozen=True, eq=False)
 class Costs:

@@ -207,12 +207,18 @@ _TRACES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], list[fx.Node]]] = W
 """Traces take longer than a small network's forward. A stale one would be found out: it is compared with each base pass."""
 
 
+_PLAIN = (bool, int, float, str, type(None))
+
+
 def _settings(module: nn.Module) -> Iterator[Any]:
     """What a forward may depend on besides tensors: the parts, and their plain attributes, the training flag among them."""
     for part in module.modules():
         yield id(part), type(part)
         for name, value in vars(part).items():
-            if value is None or isinstance(value, bool | int | float | str | tuple):
+            if isinstance(value, tuple | list):
+                if all(isinstance(each, _PLAIN) for each in value):
+                    yield name, tuple(value)
+            elif isinstance(value, _PLAIN):
                 yield name, value
 
 
