@@ -19,10 +19,10 @@ run: $(READY)  ## install, run the engineering benchmark in a few minutes, write
 	$(BIN)/bbopt report $(OUT)/engineering
 
 test: $(READY)  ## the default test suite, at most 10 minutes on 2 cores
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 test-slow: $(READY)  ## statistics over many seeds and long searches
-	$(BIN)/python -m pytest -q -n 2 --slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --slow
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .
