@@ -41,6 +41,7 @@ from bbopt.zeroth_order.network.gradient import network_gradient
 from bbopt.zeroth_order.network.objective import CrossEntropy, NetworkLoss
 from bbopt.zeroth_order.network.sweep import sweep
 from bbopt.zeroth_order.network.units import unit_gradient
+from bbopt.zeroth_order.network.untouched import untouched
 from problems.networks import digits, mlp, resnet20, small_cnn
 
 RADIUS = 1e-3
@@ -239,16 +240,14 @@ def residual(sample: int = 1, batch: int = 128, size: int = 32) -> list[str]:
     module = resnet20()
     images = torch.randn(batch, 3, size, size, generator=generator)
     problem = NetworkLoss(module, images, CrossEntropy(torch.randint(10, (batch,), generator=generator)))
-    with torch.no_grad():
-        module.eval()(images)
-        module.train()
+    with untouched(module):  # batch norm in training mode, running statistics left alone
+        module(images)
         start = time.process_time()
-        module.eval()(images)
+        module(images)
         forward = time.process_time() - start
-        module.train()
     chosen, before = Coordinates.all(module), _resident()
     some = _spread(chosen, sample)
-    whole, queries, cost = 0.0, chosen.count + 1, 0.0
+    whole, queries = 0.0, chosen.count + 1
     start = time.process_time()
     with sweep(problem, radius=RADIUS, level="delta") as differences:
         whole += time.process_time() - start
@@ -256,8 +255,7 @@ def residual(sample: int = 1, batch: int = 128, size: int = 32) -> list[str]:
             differences.derivatives(name, index)  # makes the path and its unperturbed pass
             start = time.process_time()
             differences.derivatives(name, index)
-            cost = (time.process_time() - start) / len(index)
-            whole += cost * len(chosen.indices[name])
+            whole += (time.process_time() - start) / len(index) * len(chosen.indices[name])
         gradient = {name: torch.zeros_like(parameter) for name, parameter in module.named_parameters()}
     above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**30
     return [
