@@ -57,6 +57,8 @@ def network(config: str, out: Path, data: Path | None, epochs: int | None, estim
 
     fields = _replaced(named(config), [("epochs", epochs), ("seed", seed), ("estimate.kind", estimate),
                                        ("sparsity.keep", keep), ("machine.device", device), ("machine.workers", workers)])  # fmt: skip
+    if estimate not in (None, "cge"):
+        fields |= {"check": 0}  # of a gradient by coordinates, which is not to be made
     recipe = Recipe.from_json(fields)
     last: list[Record] = []
     try:

@@ -75,7 +75,6 @@ def test_options_replace_what_the_configuration_says(tiny: Path, tmp_path: Path)
     run("train", "network", "-c", tiny, "-o", tmp_path / "a", "-q", *words)
     recipe = load_network(tmp_path / "a" / WEIGHTS)[1]["recipe"]
     assert (recipe["epochs"], recipe["seed"], recipe["sparsity"]["keep"], recipe["batch"]) == (1, 5, 0.5, 480)
-    tiny.write_text(json.dumps({**TINY, "check": 0}))
     run("train", "network", "-c", tiny, "-o", tmp_path / "b", "-q", "--estimate", "first-order")
     header = load_network(tmp_path / "b" / WEIGHTS)[1]
     assert (header["recipe"]["estimate"]["kind"], header["queries"]) == ("first-order", 6)
