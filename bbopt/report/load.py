@@ -15,9 +15,9 @@ import numpy as np
 
 import problems
 from bbopt.book import Book, rows_of
-from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, RANKED, STATUS
 from bbopt.errors import UsageError
 from bbopt.parameters import Categorical, Fixed, Float, Int
+from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, RANKED, STATUS
 from bbopt.report.data import Bench, Limit, Parameter, ProblemFacts, Run
 from bbopt.report.theme import number
 from bbopt.store import SQLiteStore
