@@ -118,14 +118,16 @@ def amortised(call: Call) -> None:
 
 
 @contextmanager
-def torch_needed() -> Iterator[None]:
-    """Raises MissingPackage where the packages that training needs are not installed."""
+def torch_needed(extra: str = "pfn") -> Iterator[None]:
+    """Raises MissingPackage, with the extra to install, where the packages that training needs are not installed."""
     try:
         yield
     except ModuleNotFoundError as missing:
         from bbopt.errors import MissingPackage
 
-        raise MissingPackage(f"training needs torch and safetensors ({missing}); pip install 'bbopt[pfn]'") from missing
+        raise MissingPackage(
+            f"training needs torch and safetensors ({missing}); pip install 'bbopt[{extra}]'"
+        ) from missing
 
 
 def _run(kind: type[Subject], call: Call) -> None:

@@ -49,7 +49,7 @@ def network(config: str, out: Path, data: Path | None, epochs: int | None, estim
     JSON: weights, picture (paths), steps, seconds, queries, accuracy and test_loss (on the test examples), and last (the
     last line of the log, or null).
     """
-    with torch_needed():
+    with torch_needed("network"):
         from bbopt.train_network import train_network
         from bbopt.train_network_picture import PICTURE, draw
         from bbopt.zeroth_order.training.loop import WEIGHTS

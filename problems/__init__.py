@@ -28,7 +28,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bbopt.errors import UsageError
+from bbopt.errors import MissingPackage, UsageError
 
 if TYPE_CHECKING:
     from .classification import DataSet, data_set, data_sets
@@ -173,7 +173,12 @@ def _synthetic(name: str) -> Problem | None:
 
 def _network(name: str) -> Problem | None:
     """The loss of the network that the name describes, None where it describes none."""
-    from .networks.loss import network_problem
+    try:
+        from .networks.loss import network_problem
+    except ModuleNotFoundError as missing:
+        raise MissingPackage(
+            f"{name} needs torch and scikit-learn ({missing}); pip install 'bbopt[network]'"
+        ) from missing
 
     return network_problem(name)
 

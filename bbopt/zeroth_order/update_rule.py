@@ -46,7 +46,7 @@ def update_rule(text: str) -> Update:
         try:
             from bbopt.zeroth_order.torch_updates import TorchOptimizer
         except ImportError as missing:
-            raise MissingPackage(f"update {text!r} needs torch ({missing}); pip install 'bbopt[pfn]'") from missing
+            raise MissingPackage(f"update {text!r} needs torch ({missing}); pip install 'bbopt[network]'") from missing
         return TorchOptimizer(name.removeprefix(TORCH), tuple(options.items()))
     if name not in RULES:
         raise UsageError(f"update: expected {', '.join(RULES)} or {TORCH}NAME, with options in brackets; got {text!r}")

@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from bbopt.errors import MissingPackage
+
 if TYPE_CHECKING:
     from .architectures import mlp, parameter_count, resnet20, small_cnn
     from .augmentation import crop_and_flip
@@ -24,7 +26,12 @@ else:
     def __getattr__(name: str) -> object:
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        try:
+            return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        except ModuleNotFoundError as missing:
+            raise MissingPackage(
+                f"problems.networks.{name} needs torch, and scikit-learn for its digits ({missing}); pip install 'bbopt[network]'"
+            ) from missing
 
 
 _HOME = {

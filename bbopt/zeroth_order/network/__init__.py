@@ -20,4 +20,4 @@ from importlib.util import find_spec
 from bbopt.errors import MissingPackage
 
 if find_spec("torch") is None:
-    raise MissingPackage("gradients of networks need torch; pip install torch, or 'bbopt[pfn]', which brings it")
+    raise MissingPackage("gradients of networks need torch; pip install 'bbopt[network]'")
