@@ -41,10 +41,20 @@ class CoordinatePlan:
     def slopes(self, values: Array, at: float) -> Array:
         """(n,) slopes along the columns of `gradient`, from values (k,) and the value at the base; NaN where unknown."""
         rows, columns = self.rows, self._columns
-        x, number = rows.base[columns], np.zeros(len(rows.base), np.int64)
-        number[columns] = np.arange(len(columns))
         moved = slice(1, None) if len(rows) and rows.columns[0] < 0 else slice(None)  # a base is the first row
-        place, points, told = number[rows.columns[moved]], rows.values[moved], values[moved]
+        where, points, told = rows.columns[moved], rows.values[moved], values[moved]
+        if len(where) == len(columns):  # one step along each: a third of the time
+            steps = points - rows.base[where]
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                forward: Array = (told - at) / steps
+            forward[~np.isfinite(told) | (steps == 0.0)] = np.nan
+            one_sided = np.empty(len(rows.base))
+            one_sided[where] = forward
+            return one_sided[columns]
+        x = rows.base[columns]
+        number = np.zeros(len(rows.base), np.int64)
+        number[columns] = np.arange(len(columns))
+        place = number[where]
         sides = []
         for mine in (points > x[place], points < x[place]):
             point, value = np.array(x), np.full(len(x), np.nan)
