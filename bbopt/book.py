@@ -63,6 +63,10 @@ class Book:
                 found[status] = found.get(status, 0) + count
         return found
 
+    def used(self) -> int:
+        """How many rows have used up an evaluation: answered, or lost for good."""
+        return sum(int(np.isin(record.status, (OK, IMPOSSIBLE, LOST)).sum()) for record in self.records)
+
     def rows_in(self, *statuses: int) -> Iterator[tuple[Record, Array]]:
         """Open queries, in order, with their rows that have one of these states, where there are any."""
         for record in self.open.values():

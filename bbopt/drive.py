@@ -42,8 +42,7 @@ class Drive:
     ) -> None:
         self.opt, self._budget, self._target, self._catch, self._callback = opt, budget, target, catch, callback
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        counts = opt.statuses()
-        self.answered = counts.get("ok", 0) + counts.get("impossible", 0)
+        self.answered = opt.evaluations()
         self.heard: Callable[[], None] = lambda: None
         self._out = 0  # rows at the evaluator
         self._pulled = False  # whether it asked for any

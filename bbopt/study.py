@@ -77,6 +77,12 @@ class Study:
             self._sync()
             return self._book.counts()
 
+    def evaluations(self) -> int:
+        """How many trials have used up an evaluation: answered, or lost as often as `retries` allows."""
+        with self._lock:
+            self._sync()
+            return self._book.used()
+
     def open_queries(self) -> list[Query]:
         """Queries that wait for an answer to at least one row."""
         with self._lock:

@@ -122,6 +122,22 @@ def test_named_exceptions_are_lost_evaluations() -> None:
     assert {trial.status for trial in result.optimizer.trials()} == {"lost"}
 
 
+def test_what_was_given_up_is_not_made_up_for_by_the_next_call(tmp_path: Path) -> None:
+    """A run that used its budget does nothing when it is called again, also where some of it was lost."""
+
+    def half(params: dict[str, Any]) -> dict[str, float]:
+        if params["x0"] > 0.5:
+            raise OSError("always")
+        return CASE.function(params)
+
+    for _ in range(2):
+        result = minimize(half, CASE.task, 12, "random", catch=(OSError,), progress=False, store=tmp_path / "runs.db")
+        assert (result.evaluations, result.stopped, len(result.optimizer.trials())) == (12, "budget", 12)
+        assert result.optimizer.evaluations() == 12
+        assert {trial.status for trial in result.optimizer.trials()} == {"ok", "lost"}
+        result.optimizer.close()
+
+
 @pytest.mark.parametrize("strategy", [Climber(), Population()], ids=lambda s: type(s).__name__)
 def test_impossible_points_count_and_teach(strategy: Strategy) -> None:
     def function(params: dict[str, Any]) -> dict[str, float]:
