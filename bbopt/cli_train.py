@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from surrogates.training.loop import Record
     from surrogates.training.subject import Subject
 
-__all__ = ["duration", "torch_needed", "train"]
+__all__ = ["duration", "progress", "torch_needed", "train"]
 
 
 @click.group("train", short_help="Train a model that comes with bbopt, or a network by finite differences.")
@@ -145,7 +145,7 @@ def _run(kind: type[Subject], call: Call) -> None:
     first_process = os.environ.get("RANK", "0") == "0"  # of those that torchrun starts; the others say nothing
     last: list[Record] = []
     try:
-        with _progress(call.quiet or not first_process) as show:
+        with progress(call.quiet or not first_process, _text) as show:
 
             def report(record: Record) -> None:
                 last[:] = [record]
@@ -166,13 +166,28 @@ def _run(kind: type[Subject], call: Call) -> None:
         click.echo(f"{header['steps']} steps in {duration(header['seconds'])}; the weights: {weights}")
 
 
+class Line(Protocol):
+    """What a training says of itself: the step, the share of the training that is done, and the seconds it took."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+L = TypeVar("L", bound=Line)
+
+
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Record], None]]:
-    """What shows a line of the log: nothing, a bar on a terminal, a line of text elsewhere; on standard error."""
+def progress(quiet: bool, words: Callable[[L], str]) -> Iterator[Callable[[L], None]]:
+    """What shows a line of the log, with its numbers in words: nothing, a bar on a terminal, a line of text elsewhere; on
+    standard error."""
     if quiet:
         yield lambda record: None
     elif not sys.stderr.isatty():
-        yield lambda record: note(f"step {record.step}: {_text(record)}, {record.share:.0%} done, {_left(record)} left")
+        yield lambda record: note(f"step {record.step}: {words(record)}, {record.share:.0%} done, {_left(record)} left")
     else:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -186,8 +201,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[Record], None]]:
         with Progress(*columns, console=Console(stderr=True)) as bar:
             line = bar.add_task("train", total=1.0, text="")
 
-            def show(record: Record) -> None:
-                text = f"{_left(record)} left, {_text(record)}"
+            def show(record: L) -> None:
+                text = f"{_left(record)} left, {words(record)}"
                 bar.update(line, completed=record.share, description=f"step {record.step}", text=text)
 
             yield show
@@ -200,7 +215,7 @@ def _text(record: Record) -> str:
     )
 
 
-def _left(record: Record) -> str:
+def _left(record: Line) -> str:
     """The time that is left if it goes on as it went."""
     return duration(record.seconds * (1.0 - record.share) / max(record.share, 1e-9))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bbopt.cli_output import json_option, note, plain, print_json
-from bbopt.cli_train import duration, torch_needed
+from bbopt.cli_train import duration, progress, torch_needed
 
 if TYPE_CHECKING:
     from bbopt.zeroth_order.training.record import Record
@@ -62,7 +59,7 @@ def network(config: str, out: Path, data: Path | None, epochs: int | None, estim
     recipe = Recipe.from_json(fields)
     last: list[Record] = []
     try:
-        with _progress(quiet) as show:
+        with progress(quiet, _text) as show:
 
             def report(record: Record) -> None:
                 last[:] = [record]
@@ -95,41 +92,9 @@ def _replaced(fields: dict[str, Any], options: list[tuple[str, Any]]) -> dict[st
     return fields
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Record], None]]:
-    """What shows a line of the log: nothing, a bar on a terminal, a line of text elsewhere; on standard error."""
-    if quiet:
-        yield lambda record: None
-    elif not sys.stderr.isatty():
-        yield lambda record: note(f"step {record.step}: {_text(record)}, {record.share:.0%} done, {_left(record)} left")
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            line = bar.add_task("train", total=1.0, text="")
-
-            def show(record: Record) -> None:
-                text = f"{_left(record)} left, {_text(record)}"
-                bar.update(line, completed=record.share, description=f"step {record.step}", text=text)
-
-            yield show
-
-
 def _text(record: Record) -> str:
     numbers = plain(record.to_json())
     parts = [f"epoch {record.epoch:.1f}", f"loss {record.loss:.3f}", f"{record.queries:,} queries"]
     parts += [f"accuracy {record.accuracy:.2%}"] if numbers["accuracy"] is not None else []
     parts += [f"error of the gradient {record.error:.1%}"] if numbers["error"] is not None else []
     return ", ".join(parts)
-
-
-def _left(record: Record) -> str:
-    """The time that is left if it goes on as it went."""
-    return duration(record.seconds * (1.0 - record.share) / max(record.share, 1e-9))
