@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 
 from bbopt.zeroth_order.network.delta_state import Channel, Dense, Difference, NotPropagated, State
 from bbopt.zeroth_order.network.graph import Graph
 
 
-class Operation:
+class Operation(ABC):
     """One node's computation, bound to the base pass.
 
     inputs: places of the nodes whose change it can carry on. Each computes what the layer computes, on tensors whose first
@@ -18,13 +20,13 @@ class Operation:
     def __init__(self, graph: Graph, place: int, inputs: tuple[int, ...]) -> None:
         self.graph, self.place, self.inputs = graph, place, inputs
 
+    @abstractmethod
     def spread(self, given: tuple[State | None, ...], spare: bool = False) -> State:
         """What perturbations of the inputs (None: an input that did not change) make of the output.
 
         spare: nothing needs the inputs' states afterwards, so their memory may be used. Fresh memory is dear: the allocator
         gives large blocks back to the system, and each is filled page by page again.
         """
-        raise NotImplementedError
 
     def difference(self, given: tuple[State | None, ...]) -> Difference | None:
         """The change of the output without its base value, where that comes cheaper and more precisely."""
