@@ -25,7 +25,9 @@ from bbopt.errors import NotAStore, StoreError, StoreFull, StoreMissing, StoreTo
 from bbopt.packing import pack, unpack
 
 APPLICATION = 0x62626F70  # "bbop", written into the file's header
-VERSION = 1
+VERSION = 2
+"""Of the file. 1: without lazy rows along directions, columns as runs, and events about a part of a query's rows; it is read
+as it is, and marked when it is opened, so that an older bbopt says that it is too old instead of stumbling over them."""
 BUSY_SECONDS = 60.0
 
 SCHEMA = """
@@ -237,6 +239,8 @@ class SQLiteStore:
             except BaseException:
                 _rollback(connection)
                 raise
+        elif version < VERSION:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from contract.hand import content
 from contract.study import facts
@@ -29,6 +30,7 @@ from bbopt.errors import (
     UsageError,
 )
 from bbopt.optimizer import Optimizer
+from bbopt.packing import pack
 from bbopt.parameters import Categorical, Float, Int
 from bbopt.space import Space
 from bbopt.store import VERSION, SQLiteStore
@@ -158,6 +160,30 @@ def test_newer_stores_are_left_alone(path: Path) -> None:
         with pytest.raises(StoreTooNew, match=f"{VERSION + 1}.*newer"):
             attempt()
     assert path.read_bytes() == before
+
+
+def test_older_stores_are_read_and_marked(path: Path) -> None:
+    """Events in the form of format 1: whole answers without a list of rows, columns and values of lazy rows as arrays."""
+    space = Space(w=Float(scale=1.0, shape=(3,)))
+    Optimizer(Task(space), "cge", store=path).close()
+    old_rows = {"rows": "coordinate", "base": np.zeros(3), "columns": np.arange(-1, 3), "values": np.array([0.0, 0.5, 0.5, 0.5])}  # fmt: skip
+    ask = {"seen": 0, "owner": "a", "expires": None, "seconds": 0.0, "issue": [[0, 4, 1]],
+           "queries": [{"X": old_rows, "memo": {}, "origin": "strategy"}]}  # fmt: skip
+    told = {"query": 0, "metrics": np.array([[3.0], [2.0], [1.0], [4.0]]), "std": None, "cost": None, "status": None}
+    with sqlite3.connect(path) as connection:
+        for position, (kind, body) in enumerate((("ask", ask), ("tell_query", told)), start=1):
+            row = (1, position, "2026-01-01T00:00:00.000+00:00", "host:1", kind, *pack(body))
+            connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    opt = Optimizer.open(path)
+    best = opt.best()
+    assert best is not None and (best.number, best.params["w"].tolist()) == (2, [0.0, 0.5, 0.0])
+    assert opt.ask_query().first == 4
+    opt.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    connection.close()
 
 
 def test_other_files_are_left_alone(path: Path) -> None:
