@@ -359,7 +359,7 @@ def test_a_loss_that_is_not_finite_is_refused() -> None:
 
 def test_without_torch_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingPackage, match=r"need torch; pip install torch, or 'bbopt\[pfn\]'"):
+    with pytest.raises(MissingPackage, match=r"need torch; pip install 'bbopt\[network\]'"):
         importlib.reload(bbopt.zeroth_order.network)
 
 
