@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,6 @@ def _study(opt: Optimizer, store: str) -> dict[str, Any]:
     """What `list`, `show` and `create` say of a study."""
     from bbopt import table
 
-    trials = opt.trials()
     best = opt.best() if opt.task.m == 1 else None
     return {
         "name": opt.name,
@@ -100,7 +98,7 @@ def _study(opt: Optimizer, store: str) -> dict[str, Any]:
         "seed": opt.seed,
         "budget": opt.budget,
         "retries": opt.retries,
-        "statuses": dict(Counter(trial.status for trial in trials)),
+        "statuses": opt.statuses(),
         "best": None if best is None else best.to_json(),
     }
 
@@ -238,8 +236,7 @@ def _show_study(opt: Optimizer, store: str, last: int | None, as_json: bool) -> 
         document = {**_study(opt, store), "task": opt.task.to_json(), "trials": [trial.to_json() for trial in kept]}
         print_json(document)
         return
-    counts = Counter(trial.status for trial in trials)
-    by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
+    by_status = ", ".join(f"{count} {status}" for status, count in opt.statuses().items())
     facts = {
         "study": f"{opt.name} in {store}",
         "strategy": f"{_strategy_name(opt)}, {opt.reason}",

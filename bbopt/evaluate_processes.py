@@ -6,7 +6,6 @@ the numbers of rows. Results come back row by row, grouped only as far as rows t
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Collection, Iterator
@@ -26,7 +25,7 @@ from bbopt.evaluate_work import Work, sendable
 from bbopt.outcome import Batch, Outcome
 from bbopt.query import Rows
 from bbopt.task import Task
-from bbopt.worker_process import follow_parent, how_it_ended, kill_worker, start_worker
+from bbopt.worker_process import cores, follow_parent, how_it_ended, kill_worker, start_worker
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,12 +71,7 @@ class Processes:
         batching = batching_of(function)
         rows, fresh = task_rows(self.batch, batching, task)
         crew = _Crew(_pickled(function, (function, batching, task)), reports_rows=batching is None)
-        return Pool(crew, self.workers or _cpus(), rows, fresh, self.seconds).run(supply)
-
-
-def _cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return Pool(crew, self.workers or cores(), rows, fresh, self.seconds).run(supply)
 
 
 def _pickled(function: Function, held: Any) -> bytes:

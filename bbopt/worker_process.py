@@ -97,3 +97,9 @@ def how_it_ended(process: BaseProcess) -> str:
         return f"ended by exit status {code}"
     names = {int(item): item.name for item in signal.Signals}
     return f"ended by signal {-code} ({names.get(-code, 'unknown')})"
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -21,6 +21,7 @@ from typing import Any
 from bbopt import table
 from bbopt.errors import UsageError
 from bbopt.strategy import Strategy
+from bbopt.worker_process import cores
 
 __all__ = ["BenchDiffers", "Job", "Plan", "describe_strategy", "join", "machine", "read_json", "versions", "write_json"]
 
@@ -172,12 +173,6 @@ def machine() -> dict[str, Any]:
     except OSError:
         pass
     return {"system": platform.system(), "architecture": platform.machine(), "processor": model, "cores": cores()}
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def now() -> str:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import problems
-from bbopt.bench.plan import SELECTION, Job, Plan, as_seeds, cores, join, machine, now, read_json, versions, write_json
+from bbopt.bench.plan import SELECTION, Job, Plan, as_seeds, join, machine, now, read_json, versions, write_json
 from bbopt.bench.pool import STORE, Assignment, Pool, Report, folder_lock
 from bbopt.errors import UsageError
 from bbopt.ray_cluster import open_cluster
 from bbopt.store import SQLiteStore
 from bbopt.strategy import Strategy
 from bbopt.table import configured
+from bbopt.worker_process import cores
 
 __all__ = ["Outcome", "Progress", "run_bench"]
 

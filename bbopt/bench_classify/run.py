@@ -17,14 +17,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bbopt.bench import Progress
-from bbopt.bench.plan import as_seeds, cores, machine, now, read_json, versions, write_json
+from bbopt.bench.plan import as_seeds, machine, now, read_json, versions, write_json
 from bbopt.bench.pool import folder_lock
 from bbopt.bench_classify.job import run_job
 from bbopt.bench_classify.models import MODELS, need_sklearn, unavailable
 from bbopt.bench_classify.plan import DEFINITION, SIZES, SUITE, TEST, Job, Plan, join
 from bbopt.bench_classify.results import RESULTS, Log, Result, read_results
 from bbopt.errors import BboptError, MissingPackage
-from bbopt.worker_process import one_thread_each
+from bbopt.worker_process import cores, one_thread_each
 from problems.classification import data_sets
 
 __all__ = ["Outcome", "run_classify"]

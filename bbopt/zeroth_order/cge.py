@@ -12,15 +12,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import continuous_columns, groups
 from bbopt.zeroth_order.coordinates import Scheme, check_scheme
 from bbopt.zeroth_order.descent import Descent, DescentState, base_memo, exploring, wait_for_answers
-from bbopt.zeroth_order.options import positive
 from bbopt.zeroth_order.plans import as_query, plan_coordinates
-from bbopt.zeroth_order.smoothing import PRECISIONS, Precision, precision_radius, relative_radius
+from bbopt.zeroth_order.smoothing import Precision, check_radius, precision_radius, relative_radius
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,10 +52,7 @@ class CGE:
 
     def __post_init__(self) -> None:
         check_scheme(self.scheme, "CGE")
-        if self.radius is not None:
-            positive("CGE", "radius", self.radius)
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"CGE: expected precision of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        check_radius("CGE", self.radius, self.precision)
         self._descent.check("CGE")
 
     @property

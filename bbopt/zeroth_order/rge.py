@@ -14,15 +14,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from bbopt.directions import Kind, check_kind, reach
-from bbopt.errors import UsageError
 from bbopt.query import Answer, DirectionRows, Key, Query, Request
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import continuous_columns
 from bbopt.zeroth_order.coordinates import Scheme, check_scheme
 from bbopt.zeroth_order.descent import Descent, DescentState, base_memo, exploring, fall, recommended, wait_for_answers
-from bbopt.zeroth_order.options import count, not_negative, positive
+from bbopt.zeroth_order.options import count, not_negative
 from bbopt.zeroth_order.plans import as_query, plan_directions
-from bbopt.zeroth_order.smoothing import PRECISIONS, Precision, noise_radius, precision_radius
+from bbopt.zeroth_order.smoothing import Precision, check_radius, noise_radius, precision_radius
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,10 +59,7 @@ class RGE:
         count("RGE", "directions", self.directions)
         check_kind(self.kind, "RGE")
         check_scheme(self.scheme, "RGE")
-        if self.radius is not None:
-            positive("RGE", "radius", self.radius)
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"RGE: expected precision of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        check_radius("RGE", self.radius, self.precision)
         not_negative("RGE", "shrink", self.shrink)
         self._descent.check("RGE")
 

@@ -19,12 +19,21 @@ import numpy as np
 
 from bbopt.errors import UsageError
 from bbopt.zeroth_order.coordinates import Scheme
+from bbopt.zeroth_order.options import positive
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Precision = Literal["float64", "float32", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 LARGEST = 0.25  # of the range of a bounded column
 NOISY = 0.1  # where noise is declared: if its size is unknown, or asks for more
+
+
+def check_radius(who: str, radius: float | None, precision: str) -> None:
+    """Raise UsageError, in the name of `who`, for a radius that is no length, or a precision that there is not."""
+    if radius is not None:
+        positive(who, "radius", radius)
+    if precision not in PRECISIONS:
+        raise UsageError(f"{who}: expected precision of {', '.join(PRECISIONS)}; got {precision!r}")
 
 
 def forward_radius(error: float, second: float = 1.0) -> float:
