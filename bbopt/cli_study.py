@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,7 +237,8 @@ def _show_study(opt: Optimizer, store: str, last: int | None, as_json: bool) -> 
         document = {**_study(opt, store), "task": opt.task.to_json(), "trials": [trial.to_json() for trial in kept]}
         print_json(document)
         return
-    by_status = ", ".join(f"{count} {status}" for status, count in opt.statuses().items())
+    counts = Counter(trial.status for trial in trials)
+    by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
     facts = {
         "study": f"{opt.name} in {store}",
         "strategy": f"{_strategy_name(opt)}, {opt.reason}",

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.directions import Kind, reach
 from bbopt.errors import UsageError, Waiting
-from bbopt.query import Answer, Key, Query, Request, Values
+from bbopt.query import Answer, DirectionRows, Key, Query, Request, Values
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import centre, continuous_columns, limits
 from bbopt.zeroth_order.options import not_negative, positive
@@ -114,6 +115,15 @@ class Descent:
             x[list(request.held)] = list(request.held.values())
         there: Array = task.feasible.repair(x[None], key.rng("base"), request.held)[0]
         return there
+
+    def directions(
+        self, task: Task, state: DescentState, request: Request, key: Key, kind: Kind, columns: Array, radius: float
+    ) -> tuple[DirectionRows, dict[str, Any]]:
+        """New directions of a kind on some columns around the base, without rows yet, and the memo of their query."""
+        radius = self.radius(state, radius)
+        base = self.base(task, state, request, key, radius * reach(kind, len(columns)))
+        seed, none = int(key.rng("directions").integers(2**63)), np.zeros(0, int)
+        return DirectionRows(base, columns, radius, kind, seed, none, none), base_memo(task, state, request, base)
 
     def learn(self, task: Task, state: DescentState, query: Query, answer: Answer) -> DescentState:
         """The state after an answer in values."""

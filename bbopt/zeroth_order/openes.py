@@ -15,16 +15,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.directions import reach
 from bbopt.errors import UsageError
-from bbopt.query import Answer, DirectionRows, Key, Query, Ranking, Request
+from bbopt.query import Answer, Key, Query, Ranking, Request
 from bbopt.strategies.cmaes import order
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import continuous_columns
 from bbopt.zeroth_order.descent import (
     Descent,
     DescentState,
-    base_memo,
     exploring,
     fall,
     held_columns,
@@ -85,12 +83,8 @@ class OpenES:
         size = len(columns)
         if not size:
             return exploring(task, request, key)
-        radius = self._descent.radius(state, self.radius * fall(state.steps, self.shrink))
-        base = self._descent.base(task, state, request, key, radius * reach("gaussian", size))
-        memo = base_memo(task, state, request, base)
-        seed = int(key.rng("directions").integers(2**63))
-        none = np.zeros(0, int)
-        rows = DirectionRows(base, columns, radius, "gaussian", seed, none, none)
+        radius = self.radius * fall(state.steps, self.shrink)
+        rows, memo = self._descent.directions(task, state, request, key, "gaussian", columns, radius)
         pairs = self.pairs or (default_directions(size) + 1) // 2
         plan = plan_directions(task, rows, "central", pairs, "known" in memo, paired=self.fitness == "values")
         return as_query(plan, memo) if len(plan.rows) else exploring(task, request, key)

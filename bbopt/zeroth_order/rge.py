@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bbopt.directions import Kind, check_kind, reach
-from bbopt.query import Answer, DirectionRows, Key, Query, Request
+from bbopt.directions import Kind, check_kind
+from bbopt.query import Answer, Key, Query, Request
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import continuous_columns
 from bbopt.zeroth_order.coordinates import Scheme, check_scheme
-from bbopt.zeroth_order.descent import Descent, DescentState, base_memo, exploring, fall, recommended, wait_for_answers
+from bbopt.zeroth_order.descent import Descent, DescentState, exploring, fall, recommended, wait_for_answers
 from bbopt.zeroth_order.options import count, not_negative
 from bbopt.zeroth_order.plans import as_query, plan_directions
 from bbopt.zeroth_order.smoothing import Precision, check_radius, noise_radius, precision_radius
@@ -77,12 +77,8 @@ class RGE:
         if not size:
             return exploring(task, request, key)
         radius = self.radius or _radius(task, self.precision, self.scheme)
-        radius = self._descent.radius(state, radius * fall(state.steps, self.shrink))
-        base = self._descent.base(task, state, request, key, radius * reach(self.kind, size))
-        memo = base_memo(task, state, request, base)
-        seed = int(key.rng("directions").integers(2**63))
-        none = np.zeros(0, int)
-        rows = DirectionRows(base, columns, radius, self.kind, seed, none, none)
+        radius *= fall(state.steps, self.shrink)
+        rows, memo = self._descent.directions(task, state, request, key, self.kind, columns, radius)
         directions = self.directions or min(size, default_directions(size))
         plan = plan_directions(task, rows, self.scheme, directions, "known" in memo)
         return as_query(plan, memo) if len(plan.rows) else exploring(task, request, key)
