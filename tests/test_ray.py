@@ -82,7 +82,7 @@ def test_lazy_rows_travel_once_and_weights_never_with_a_task(
     run = minimize(subject.first_columns, task, 200, "cge", evaluator, progress=False)
     rows = run.optimizer.statuses()
     assert rows["ok"] == 200
-    assert len(sent) == 10
+    assert len(sent) in (10, 11)  # two workers that become free at once share the last twenty rows
     assert max(sent) < 2_000  # row numbers
     assert sum(not callable(each) for each in stored) == 1  # the query; the other one is the function
     here = minimize(subject.first_columns, task, 200, "cge", progress=False).optimizer
