@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS = 1
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,bench,network,ray,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,bench,network,ray,server,test]'
 	touch $(READY)
 
 run: $(READY)  ## install, run the engineering benchmark in a few minutes, write a report
