@@ -94,8 +94,10 @@ def _array(values: np.ndarray[Any, Any]) -> str:
     if values.size <= MOST_ENTRIES:
         return ", ".join(number(value) for value in values.ravel())
     shape = " × ".join(f"{length:,}" for length in values.shape)
-    low, middle, high = (number(float(value)) for value in np.quantile(values, [0.0, 0.5, 1.0]))
-    return f"{shape} numbers: {low} to {high}, half of them below {middle}"
+    low, middle, high = np.quantile(values, [0.0, 0.5, 1.0]).tolist()
+    if abs(middle) < 1e-12 * (high - low):
+        middle = 0.0  # what is left of rounding
+    return f"{shape} numbers: {number(low)} to {number(high)}, median {number(middle)}"
 
 
 def number(value: Any) -> str:
