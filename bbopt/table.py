@@ -23,10 +23,12 @@ STRATEGIES: dict[str, str] = {
     "gp": "bbopt.strategies.gp:GP",
     "pfn": "bbopt.strategies.pfn:PFN",
     "amortised-gp": "bbopt.strategies.amortised:Amortised",
+    "preference-gp": "bbopt.strategies.preference_gp:PreferenceGP",
     "cge": "bbopt.zeroth_order.cge:CGE",
     "rge": "bbopt.zeroth_order.rge:RGE",
     "spsa": "bbopt.zeroth_order.spsa:SPSA",
     "openes": "bbopt.zeroth_order.openes:OpenES",
+    "rank-sgd": "bbopt.zeroth_order.rank_sgd:RankSGD",
     "deepzero": "bbopt.zeroth_order.deepzero:DeepZero",
 }
 AUTO = "bbopt.strategies.auto:choose"
