@@ -16,6 +16,7 @@ import click
 import bbopt
 from bbopt.cli_bench import bench, problems, report, strategies
 from bbopt.cli_classify import bench_classify
+from bbopt.cli_serve import serve
 from bbopt.cli_study import create, export, import_, list_, show
 from bbopt.cli_surrogates import bench_surrogates
 from bbopt.cli_train import train
@@ -81,6 +82,10 @@ def main() -> None:
       bbopt bench engineering --strategy gp --strategy random --budget 60 --seeds 3 --out results
       bbopt report results
 
+    \b
+    People rank what cannot be measured, in a browser:
+      bbopt serve --demo
+
     With --json, standard output is one JSON document with a "format" number (1); trials in it have number, params,
     context, attempt, status, values, std, cost, feasible, owner, reason, seconds, note and query, a number that is not
     finite is null. Messages go to standard error, as "NameOfError: what was expected, what came, what to do". Exit
@@ -90,7 +95,7 @@ def main() -> None:
 
 for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueue, cancel, amend, retract, add):
     main.add_command(_command)
-for _command in (export, import_, problems, strategies, bench, report, bench_classify, bench_surrogates, train):
+for _command in (export, import_, problems, strategies, bench, report, bench_classify, bench_surrogates, train, serve):
     main.add_command(_command)
 train.add_command(network)
 

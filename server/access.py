@@ -37,6 +37,7 @@ VERSION = 1
 BUSY_SECONDS = 10.0
 SECRET_BYTES = 32  # of a token, and of the file's own key
 NAME_LENGTH = 64
+YEAR = 365 * 24 * 3600  # seconds
 PREFIXES: dict[str, str] = {"owner": "bbo", "program": "bbp", "rater": "bbr"}
 
 SCHEMA = (
@@ -94,17 +95,20 @@ class Access:
         self.path = Path(path)
         self._clock = clock
         self._mutex = threading.Lock()
+        self._reading = threading.Lock()
         with self._errors():
             self._make_private()
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            self._connection = self._connect()
+            self._reader = self._connect()  # of its own, so that no request waits while a link is written
             try:
                 self._prepare()
-                (self._key,) = self._connection.execute("SELECT key FROM master").fetchone()
+                (self._key,) = self._reader.execute("SELECT key FROM master").fetchone()
             except BaseException:
-                self._connection.close()
+                self.close()
                 raise
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _make_private(self) -> None:
         """An empty file that only its user can read, before SQLite writes anything; or a check of the one that is there."""
@@ -198,8 +202,8 @@ class Access:
 
     def links(self, study: str | None = None) -> list[Link]:
         """All that were ever issued, oldest first; those of one study, if given."""
-        with self._mutex, self._errors():
-            rows = self._connection.execute(
+        with self._reading, self._errors():
+            rows = self._reader.execute(
                 "SELECT id, role, study, name, created, expires, revoked FROM link "
                 "WHERE ?1 IS NULL OR study = ?1 ORDER BY created, rowid",
                 (study,),
@@ -224,8 +228,8 @@ class Access:
         """Whose token this is; None if it is nobody's, or has ended."""
         prefix, _, rest = token.partition("_")
         identifier, _, secret = rest.partition("_")
-        with self._mutex, self._errors():
-            row = self._connection.execute(
+        with self._reading, self._errors():
+            row = self._reader.execute(
                 "SELECT role, study, name, hash, expires, revoked FROM link WHERE id = ?", (identifier,)
             ).fetchone()
         role, study, name, kept, expires, revoked = row or ("", None, "", b"", None, None)
@@ -235,6 +239,12 @@ class Access:
         if expires is not None and expires <= self._clock():
             return None
         return Identity(cast(Role, role), study, name, identifier, _iso(expires))
+
+    def seconds_left(self, identity: Identity) -> int:
+        """How long an identity's token still holds; as long as a year for one that does not end."""
+        if identity.expires is None:
+            return YEAR
+        return max(0, int(datetime.datetime.fromisoformat(identity.expires).timestamp() - self._clock()))
 
     def secret(self, purpose: str) -> bytes:
         """32 bytes that only this file gives, the same after a restart; others for every purpose."""
@@ -252,7 +262,8 @@ class Access:
             self._connection.execute(statement, (study,))
 
     def close(self) -> None:
-        with self._mutex:
+        with self._mutex, self._reading:
+            self._reader.close()
             self._connection.close()
 
 

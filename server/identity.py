@@ -27,7 +27,8 @@ SCOPE_KEY = "bbopt.presented"
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="A token of an owner, a program or a rater. Browsers send it as a cookie instead, see POST /v1/session.",
+    description="A token of an owner, a program or a rater. Browsers send it as a cookie instead, see POST /v1/session; "
+    "where one has several, ?role=rater or ?role=owner in any address picks.",
 )
 
 
@@ -65,13 +66,19 @@ def present(headers: Headers, access: Access, port: int) -> Presented:
         identity = access.identify(token)
         if identity is not None and name == cookie_name(port, identity.role, identity.study):
             identities.append(identity)
-    return Presented(tuple(identities), bool(ours), bool(ours))
+    return Presented(tuple(sorted(identities, key=lambda identity: identity.role)), bool(ours), bool(ours))
 
 
 def found(request: Request, *roles: Role, study: str | None = None) -> Identity | None:
-    """Who is asking, in one of these roles (none given: any), with access to this study (None: to some); None: nobody."""
+    """Who is asking, in one of these roles (none given: any), with access to this study (None: to some); None: nobody.
+
+    A browser may have several tokens: with `?role=rater` in the address only those of that role count, else owners' come first.
+    """
     presented: Presented = request.scope[SCOPE_KEY]
+    wanted = request.query_params.get("role")
     for identity in presented.identities:
+        if wanted is not None and identity.role != wanted:
+            continue
         if (not roles or identity.role in roles) and (study is None or identity.study in (None, study)):
             return identity
     return None
@@ -91,8 +98,9 @@ def require(*roles: Role) -> Callable[..., Awaitable[Identity]]:
         if not presented.identities:
             raise refused(presented.any_token)
         if found(request, *roles) is None:
-            has = " and ".join(sorted({identity.role for identity in presented.identities}))
-            raise ApiError(403, "WrongRole", f"expected the token of {_one_of(roles)}, got that of a {has}")
+            has = tuple(dict.fromkeys(identity.role for identity in presented.identities))
+            wanted = roles or (request.query_params.get("role", ""),)
+            raise ApiError(403, "WrongRole", f"expected the token of {_one_of(wanted)}, got that of {_one_of(has)}")
         study: Any = request.path_params.get("study")
         identity = found(request, *roles, study=study)
         if identity is None:
@@ -112,5 +120,5 @@ def refused(any_token: bool) -> ApiError:
     return ApiError(401, "TokenMissing", message, headers=challenge)
 
 
-def _one_of(roles: tuple[Role, ...]) -> str:
-    return " or ".join(f"an {role}" if role == "owner" else f"a {role}" for role in roles)
+def _one_of(roles: tuple[str, ...]) -> str:
+    return " or ".join(f"an {role[:20]}" if role == "owner" else f"a {role[:20]}" for role in roles)
