@@ -1,0 +1,27 @@
+// How many columns make the cards largest with all of them on the screen; where that would make them too small, the page
+// scrolls.
+
+const FOOT = 46; // height of a card below its media, in pixels, with its borders
+const GAP = 14;
+
+// width, height: room for the grid; aspect: width of the media over its height; least: smallest useful width of a card.
+export function columns(count, width, height, aspect, least) {
+  const most = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
+  let best = null;
+  for (let k = 1; k <= Math.min(most, count); k += 1) {
+    const rows = Math.ceil(count / k);
+    const wide = (width - GAP * (k - 1)) / k;
+    const room = (height - GAP * (rows - 1)) / rows - FOOT;
+    const card = Math.min(wide, room * aspect);
+    if (card >= least && (best === null || card > best.card)) best = { columns: k, card };
+  }
+  return best ?? { columns: Math.min(most, count), card: Math.max(least, (width - GAP * (Math.min(most, count) - 1)) / Math.min(most, count)) };
+}
+
+export function fit(grid, kind, aspect, height) {
+  const phone = grid.clientWidth < 560;
+  const least = { image: phone ? 120 : 200, audio: 240, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
+  const { columns: k, card } = columns(grid.children.length, grid.clientWidth, height, aspect, least);
+  grid.style.setProperty("--columns", k);
+  grid.style.setProperty("--card", phone ? "none" : `${Math.floor(Math.max(card, least))}px`);
+}
