@@ -1,0 +1,235 @@
+"""A room per study: the study itself, its renderings, who works on what, and the thread that writes.
+
+Everything in a room is derived from the log or is about people who have a page open now; a room that is thrown away and
+made anew, in another process too, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import anyio
+
+import bbopt
+from server.access import Access
+from server.best import Favourites
+from server.config import Config, servable
+from server.errors import ApiError
+from server.ids import Ids, Place
+from server.ledger import FIRST, Ledger, person
+from server.media import Media
+from server.render import load_renderer
+from server.slates import Leases, missing, seconds_of
+from server.writer import Writer
+
+log = logging.getLogger("bbopt.server")
+
+ASKERS = 4  # threads of one study that may wait for its strategy
+PATIENCE = 0.5  # seconds that a rater's second request waits for its first
+KEPT = 256  # points whose parameters are kept decoded
+
+
+class Room:
+    """One study as the server holds it. Thread-safe."""
+
+    def __init__(self, opt: bbopt.Optimizer, media: Media, ids: Ids, config: Config, access: Access) -> None:
+        self.opt, self.name, self.media, self.ids, self.config = opt, opt.name, media, ids, config
+        self.writer = Writer(opt.name, opt.rank_many)
+        self.leases = Leases(config.lease_seconds, time.time())
+        self.choosing = threading.Lock()  # of the leases
+        self.askers = anyio.CapacityLimiter(ASKERS)  # threads of their own: asks never keep answers waiting
+        self.favourites = Favourites(opt, self.ledger)
+        self.params = lru_cache(maxsize=KEPT)(self._params)
+        self._access = access
+        self._reading = threading.Lock()
+        self._ledger: Ledger | None = None
+        self._turns: dict[str, threading.Lock] = {}
+
+    @property
+    def ranks(self) -> bool:
+        """Whether people rank here; a study that takes values has no slates."""
+        return self.opt.task.feedback == "ranking"
+
+    @property
+    def paused(self) -> bool:
+        """Whether the owner wants no more asks for now."""
+        return self._access.paused(self.name)
+
+    def ledger(self) -> Ledger:
+        """What the log says now."""
+        with self._reading:
+            if self._ledger is None or self._ledger.position != self.opt.position:
+                self._ledger = Ledger.of(self.opt, self._ledger)
+            return self._ledger
+
+    def place(self, number: int, look: int) -> Place:
+        """Where a trial is. Raises UnknownTrial."""
+        query = self.opt.trial(number).query
+        return Place(query, number - self.ledger().slates[query].numbers[0], look)
+
+    def number(self, place: Place) -> int | None:
+        """The trial at a place; None where there is none."""
+        slate = self.ledger().slates.get(place.query)
+        return slate.numbers[place.row] if slate is not None and place.row < len(slate.numbers) else None
+
+    def _params(self, number: int) -> dict[str, Any]:
+        """Parameters and context of a trial, which never change."""
+        trial = self.opt.trial(number)
+        return {**trial.params, **trial.context}
+
+    @contextmanager
+    def turn(self, rater: str) -> Iterator[bool]:
+        """One ask at a time for each rater, or a page that is reloaded would have two slates; False for one too many."""
+        with self.choosing:
+            lock = self._turns.setdefault(rater, threading.Lock())
+        mine = lock.acquire(timeout=PATIENCE)
+        try:
+            yield mine
+        finally:
+            if mine:
+                lock.release()
+
+    def settle_due(self, seconds: float, now: float) -> int:
+        """Settle the slates whose first answer is older than `seconds`, with the answers that there are. Returns how many."""
+        ledger = self.ledger()
+        waiting = {slate.query: slate for slate in ledger.open if 0 < missing(slate) < slate.quorum}
+        due = []
+        for answer in ledger.answers:
+            if answer.query in waiting and not answer.withdrawn and person(answer.rater)[1] == FIRST:
+                slate = waiting.pop(answer.query)
+                if seconds_of(answer.time) + seconds <= now:
+                    due.append(slate)
+        for slate in due:
+            self.writer.wait(lambda slate=slate: self._settle(slate))  # type: ignore[misc]
+        return len(due)
+
+    def _settle(self, slate: bbopt.Slate) -> None:
+        try:
+            self.opt.settle(slate.numbers[0])
+        except bbopt.BboptError as error:  # answered or taken back meanwhile
+            log.info("slate of trial %d was not settled: %s", slate.numbers[0], error)
+
+    def close(self) -> None:
+        """Write what is waiting, end the renderer, close the study."""
+        self.writer.close()
+        self.media.close()
+        self.opt.close()
+
+
+class Rooms:
+    """The studies of a server, opened when they are first asked for.
+
+    Raises UsageError at once for a renderer that cannot be had, StoreError for a store that cannot be opened.
+    """
+
+    def __init__(self, config: Config, access: Access) -> None:
+        self.config = config
+        self._access = access
+        self.ids = Ids(access.secret("slates and items"))
+        self._store = bbopt.SQLiteStore(config.store)
+        self._lock = threading.Lock()
+        self._rooms: dict[str, Room] = {}
+        self._opening: dict[str, threading.Lock] = {}
+        self._made: set[str] = set()
+        self._ended = threading.Event()
+        self._clerk: threading.Thread | None = None
+        try:
+            for name in config.studies:
+                self._known(name)
+                self.get(name)
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> list[str]:
+        """The studies that are served, in the order of their creation."""
+        wanted = self.config.studies
+        return [name for name in self._store.studies() if servable(name) and (not wanted or name in wanted)]
+
+    def _known(self, name: str) -> None:
+        names = self.names()
+        if name not in names:
+            raise bbopt.StudyMissing(
+                f"expected a study of this server, got {name!r}; it has {', '.join(names) or 'none'}"
+            )
+
+    def opened(self, name: str) -> Room | None:
+        """The room of a study if it is open; never waits."""
+        return self._rooms.get(name)
+
+    def get(self, name: str) -> Room:
+        """The room of a study. Raises StudyMissing, or ApiError where its strategy's code is not here."""
+        room = self._rooms.get(name)
+        if room is not None:
+            return room
+        self._known(name)
+        with self._lock:
+            opening = self._opening.setdefault(name, threading.Lock())
+        with opening:
+            if name not in self._rooms:
+                self._rooms[name] = self._open(name)
+            return self._rooms[name]
+
+    def _open(self, name: str) -> Room:
+        try:
+            opt = bbopt.Optimizer.open(self.config.store, name)
+        except bbopt.UsageError as error:
+            raise ApiError(409, "NotServed", f"this server cannot open the study: {error}") from None
+        try:
+            spec = self.config.renderers.get(name) or self.config.renderers.get("*") or "auto"
+            return Room(opt, Media(load_renderer(spec, opt.task)), self.ids, self.config, self._access)
+        except BaseException:
+            opt.close()
+            raise
+
+    def create(self, name: str, task: bbopt.Task, **options: Any) -> Room:
+        """A new study in the store. Raises StudyExists, ApiError for a name that cannot be served."""
+        if not servable(name):
+            raise ApiError(
+                422, "BadName", f"name: expected text without /, \\ and control characters, got {name[:100]!r}"
+            )
+        if self.config.studies and name not in self.config.studies:
+            served = ", ".join(self.config.studies)
+            raise ApiError(403, "NotServed", f"this server was started for {served} alone; start it without --study")
+        bbopt.Optimizer(task, store=self.config.store, name=name, **options).close()
+        return self.get(name)
+
+    def definition(self, name: str) -> dict[str, Any]:
+        """What the store keeps of a study beside its log: task, strategy, seed, budget, quorum."""
+        self._known(name)
+        return self._store.definition(name)
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to settle slates whose deadline has passed, where the server has one."""
+        seconds = self.config.deadline_seconds
+        if seconds is not None and self._clerk is None:
+            self._clerk = threading.Thread(target=self._watch, args=(seconds,), name="deadlines", daemon=True)
+            self._clerk.start()
+
+    def _watch(self, seconds: float) -> None:
+        while not self._ended.wait(min(1.0, seconds / 4)):
+            try:
+                for name in self.names():
+                    room = self.get(name)
+                    if room.ranks:
+                        room.settle_due(seconds, time.time())
+            except Exception:
+                log.exception("deadlines")
+
+    def close(self) -> None:
+        """End everything; what was answered is on the disk before."""
+        self._ended.set()
+        if self._clerk is not None:
+            self._clerk.join()
+        for room in self._rooms.values():
+            room.close()
+        self._rooms.clear()
+        self._store.close()
