@@ -15,6 +15,11 @@ The loss of a small network, with its weights as parameters, is `network_mlp_64_
 `network_cnn_8_16` or `network_resnet20`, with any sizes in between, and `@seedS` for another start (needs torch; see
 `problems.networks.loss`). These are in no suite: they have a start, `problem.start`, without which they make no sense.
 
+What people rank: `landscape`, `sunset`, `poster`, `tone` and `verse`, with `@tasteS` for another hidden taste; their tasks ask
+for rankings, and `renderer(name)` shows their points (`problems.tastes`). `Person` is somebody who ranks. Ranking oracles are
+tried on `quadratic_100@start0` and `rosenbrock_100@start0` (any dimension, any seed of the start) and on `reacher`, a policy.
+Any problem is there with the other kind of answer, too: `branin@ranked`, `landscape@values`.
+
 Data sets for classification, made by formula, are found by `data_set(name)`; `data_sets()` lists them.
 
 Modules are imported when one of their problems is asked for.
@@ -31,11 +36,17 @@ from typing import TYPE_CHECKING, Any
 from bbopt.errors import MissingPackage, UsageError
 
 if TYPE_CHECKING:
+    from bbopt.task import Task
+
     from .classification import DataSet, data_set, data_sets
+    from .people import Person
     from .problem import Optimum, Problem
+    from .tastes import Renderer
 
 __bbopt__ = True  # tells a folder of the same name apart, see bbopt.neighbours
-__all__ = ["DataSet", "Optimum", "Problem", "data_set", "data_sets", "get", "names", "suites"]
+__all__ = [
+    "DataSet", "Optimum", "Person", "Problem", "data_set", "data_sets", "get", "names", "renderer", "renderer_for", "suites",
+]  # fmt: skip
 
 _VARIED = {  # function: module, of the problems whose form in the benchmark's public code differs from the literature's
     "concrete_beam": "structures",
@@ -100,12 +111,16 @@ _SUITES: dict[str, tuple[str, ...]] = {
         "sphere_10@shift0",
         "ellipsoid_10@shift0+rotate0",
     ),
+    "people": ("landscape", "sunset", "poster", "tone", "verse"),
+    "rank-oracles": ("quadratic_100@start0", "rosenbrock_100@start0"),
 }
 
 _SYNTHETIC = re.compile(
     r"(?:(?P<fixed>branin|hartmann[36])|(?P<family>[a-z_]+)_(?P<dimension>[1-9]\d{0,5}))"
     r"(?:@(?!\+)(?:shift(?P<shift>\d{1,18}))?(?:\+?rotate(?P<rotate>\d{1,18}))?)?"
 )
+_UNBOUNDED = re.compile(r"(quadratic|rosenbrock)_([1-9]\d{0,5})@start(\d{1,18})")
+_TASTE = re.compile(r"(landscape|sunset|poster|tone|verse)(?:@taste([1-9]\d{0,17}))?")
 
 
 def suites() -> tuple[str, ...]:
@@ -139,12 +154,7 @@ def get(name: str) -> Problem:
     >>> get("welded_beam").task.metrics[:2]
     ('cost', 'shear_stress')
     """
-    entry = {**_ENGINEERING, **_EXTRA}.get(name)
-    if entry is not None:
-        module, function, arguments = entry
-        problem: Problem | None = getattr(importlib.import_module(f".{module}", __name__), function)(*arguments)
-    else:
-        problem = _network(name) if name.startswith("network_") else _synthetic(name)
+    problem = _find(name)
     if problem is None or problem.name != name:
         near = difflib.get_close_matches(name, names(), n=4, cutoff=0.5)
         hint = (
@@ -153,9 +163,59 @@ def get(name: str) -> Problem:
             else f"the suites are {', '.join(_SUITES)}; names(suite) lists one."
         )
         raise UsageError(
-            f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3, networks like network_mlp_64_32_10"
+            f"no problem {name!r}; {hint} Synthetic ones are called like branin, ackley_10, levy_4@shift3, networks like "
+            f"network_mlp_64_32_10; NAME@ranked and NAME@values are for the other kind of answer"
         )
     return replace(problem, suites=tuple(suite for suite, listed in _SUITES.items() if name in listed))
+
+
+def _find(name: str) -> Problem | None:
+    """The problem that the name describes, None where it describes none."""
+    base, _, form = name.rpartition("@")
+    if base and form in ("ranked", "values"):
+        found = _find(base)
+        return found and (found.ranked() if form == "ranked" else found.valued())
+    entry = {**_ENGINEERING, **_EXTRA}.get(name)
+    if entry is not None:
+        module, function, arguments = entry
+        problem: Problem = getattr(importlib.import_module(f".{module}", __name__), function)(*arguments)
+        return problem
+    if taste := _TASTE.fullmatch(name):
+        from .tastes import taste_problem
+
+        return taste_problem(taste[1], int(taste[2] or 0))
+    if start := _UNBOUNDED.fullmatch(name):
+        from .unbounded import unbounded
+
+        return unbounded(start[1], int(start[2]), int(start[3]))
+    return _network(name) if name.startswith("network_") else _synthetic(name)
+
+
+def renderer(name: str) -> Renderer:
+    """What shows the points of a problem that people rank, `landscape` and the others of `names("people")`: a function from
+    params to a PNG or WAV file as bytes, or to SVG or plain text. Raises `UsageError` for another name.
+
+    >>> problem = get("landscape")
+    >>> renderer("landscape")(problem.optimum.params)[1:4]
+    b'PNG'
+    """
+    taste = _TASTE.fullmatch(name.removesuffix("@values"))
+    if taste is None:
+        raise UsageError(f"no renderer for {name!r}; there is one for each of {', '.join(_SUITES['people'])}")
+    from . import tastes
+
+    return tastes.renderer(taste[1])
+
+
+def renderer_for(task: Task) -> Renderer | None:
+    """What shows the points of a task whose parameters are called as those of a problem that people rank; None for others.
+
+    >>> renderer_for(get("branin").task) is None
+    True
+    """
+    from . import tastes
+
+    return tastes.renderer_for(task)
 
 
 def _synthetic(name: str) -> Problem | None:
@@ -184,6 +244,8 @@ def _network(name: str) -> Problem | None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Person":
+        return importlib.import_module(".people", __name__).Person
     if name in ("Optimum", "Problem"):
         return getattr(importlib.import_module(".problem", __name__), name)
     if name in ("DataSet", "data_set", "data_sets"):

@@ -8,7 +8,7 @@ in the same form. One row and a batch therefore run the same code, and a batch e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -86,6 +86,10 @@ class Problem:
         `params` holds a value for every parameter that is active, as a trial has them; values outside the
         bounds are not refused. Raises `SpaceError` where a name is missing or unknown, or a value is no number.
         """
+        return {name: float(values[0]) for name, values in self._metrics(self.columns(params)).items()}
+
+    def columns(self, params: Mapping[str, Any]) -> Columns:
+        """One point as columns of one row, what the formula takes. Raises `SpaceError` as calling the problem does."""
         parameters = self.task.space.parameters
         names = ", ".join(parameters)
         for name in params:
@@ -99,7 +103,7 @@ class Problem:
                 columns[name] = self.task.space.values(self.task.space.neutral[None])[name]
             else:
                 raise SpaceError(f"{self.name} needs a value for {name!r}; give all of {names}")
-        return {name: float(values[0]) for name, values in self._metrics(columns).items()}
+        return columns
 
     def evaluate(self, X: Rows) -> dict[str, Array]:
         """The metrics of encoded rows: X of shape (k, D) gives one array of shape (k,) per metric.
@@ -128,6 +132,24 @@ class Problem:
     def suite(self, name: str) -> bool:
         """Whether the problem belongs to the suite of this name."""
         return name in self.suites
+
+    def ranked(self) -> Problem:
+        """The same problem for those who rank: the task asks for rankings. It is found by NAME@ranked.
+
+        >>> import bbopt
+        >>> bbopt.problems.get("branin").ranked().task.feedback
+        'ranking'
+        """
+        return self._answered_by("ranking", "ranked")
+
+    def valued(self) -> Problem:
+        """The same problem for those who measure: the task asks for values. It is found by NAME@values."""
+        return self._answered_by("values", "values")
+
+    def _answered_by(self, feedback: str, form: str) -> Problem:
+        if self.task.feedback == feedback:
+            return self
+        return replace(self, name=form_name(self.name, form), task=replace(self.task, feedback=feedback), suites=())
 
     def _metrics(self, columns: Columns) -> dict[str, Array]:
         """The formula's metrics, in the order of the task and as float64."""

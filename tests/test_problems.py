@@ -22,8 +22,9 @@ from bbopt.task import Constraint, Objective, Task
 from problems import Optimum, Problem
 
 MOVED = ("branin@shift3+rotate2", "hartmann6@rotate1", "levy_1", "rosenbrock_2@rotate5", "ackley_60@shift1+rotate1")
+RANKED = ("landscape@taste7", "sunset@values", "branin@ranked", "quadratic_3@start1@ranked", "rosenbrock_2@start5")
 NETWORKS = ("network_mlp_64_10", "network_mlp_tanh_64_3_10@seed2", "network_cnn_2")
-NAMES = (*problems.names(), *MOVED, *NETWORKS)
+NAMES = (*problems.names(), *MOVED, *RANKED, *NETWORKS)
 
 
 def rows_of(problem: Problem, n: int, seed: int = 0) -> np.ndarray:
@@ -41,6 +42,8 @@ def test_the_suites_and_the_engineering_order():
         "engineering-boeb-2024-04",
         "engineering-boeb-head",
         "synthetic",
+        "people",
+        "rank-oracles",
     )
     reference = json.loads((Path(__file__).parent / "reference" / "engineering.json").read_text())
     assert list(problems.names("engineering")) == list(reference["shape"])
@@ -69,6 +72,10 @@ def test_a_problem_is_called_what_it_is_found_by(name):
         ("branin_2", "branin"),
         ("ackley_3@", "ackley_10"),
         ("rosenbrock_1", "at least 2"),
+        ("rosenbrock_1@start0", "at least 2"),
+        ("landscape@taste0", "landscape"),
+        ("landscape@ranked", "landscape"),
+        ("branin@values", "branin"),
         ("", "engineering"),
         ("../x", "engineering"),
     ],
