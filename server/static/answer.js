@@ -91,7 +91,7 @@ export function fromGroups(groups, items) {
 }
 
 // What a screen reader says after a step, and what stands on the card.
-export function words(place, total) {
+export function words(place, total = 0, unseen = "not looked at") {
   if (place.bin === "best") return `${place.tied ? "tied for " : ""}place ${place.rank}${total ? ` of ${total}` : ""}`;
-  return { fine: "fine, in between", worst: "worst", unseen: "not looked at" }[place.bin];
+  return { fine: "fine, in between", worst: "worst", unseen }[place.bin];
 }

@@ -5,7 +5,7 @@ import { placeOf } from "./answer.js";
 import { element } from "./element.js";
 import { thumbnail } from "./media.js";
 
-const HINTS = { best: "Click from best to worst, or drag here", fine: "what is left", worst: "drag here, or press 0", unseen: "" };
+const HINTS = { best: "Click from best to worst, or drag here", fine: "what is left", worst: "drag here", unseen: "" };
 
 export function bins(dock, items, names, state, find) {
   const thumb = (id) => {
@@ -13,8 +13,10 @@ export function bins(dock, items, names, state, find) {
     const label = `${names.get(id)}: ${item.alt}`;
     return element("button", { class: "thumb", type: "button", "data-item": id, "aria-label": label, title: label, tabindex: "-1", onclick: () => find(id) }, thumbnail(item, names.get(id)));
   };
+  dock.classList.toggle("many", items.length > 6);
   const fill = (bin, content) => {
     const box = dock.querySelector(`[data-bin=${bin}] .thumbs`);
+    box.previousElementSibling.dataset.count = content.length; // all that a narrow window has room for
     box.replaceChildren(...(content.length ? content : [element("span", { class: "hint" }, HINTS[bin])]));
   };
   fill(
@@ -28,7 +30,9 @@ export function bins(dock, items, names, state, find) {
   fill("worst", state.worst.map(thumb));
   const unseen = within("unseen");
   fill("unseen", unseen.map(thumb));
-  dock.querySelector("[data-bin=unseen]").classList.toggle("none", unseen.length === 0);
+  const last = dock.querySelector("[data-bin=unseen]");
+  last.classList.toggle("none", unseen.length === 0);
+  last.querySelector("h3").textContent = items[0].kind === "audio" ? "Not played" : "Not looked at";
 }
 
 // Where something let go at (x, y) would land: { bin, index } or { bin: "best", join: item }, or null.

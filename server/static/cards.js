@@ -10,16 +10,21 @@ export function cards(items, actions) {
   return items.map((item, position) => {
     const name = letter(position);
     const look = element("button", { class: "look", type: "button", onclick: (event) => actions.click(item.id, event) });
-    const button = (symbol, label, act) =>
-      element("button", { class: `small ${symbol}`, type: "button", title: label, "aria-label": `${name}: ${label}`, onclick: act }, sign(symbol));
+    const button = (symbol, label, act) => {
+      const clicked = (event) => {
+        if (event.detail) look.focus({ preventScroll: true }); // by mouse or finger: Enter then sends, and not this again
+        act(item.id);
+      };
+      return element("button", { class: `small ${symbol}`, type: "button", title: label, "aria-label": `${name}: ${label}`, onclick: clicked }, sign(symbol));
+    };
     const foot = element(
       "div",
       { class: "foot" },
       element("b", { class: "letter", "aria-hidden": "true" }, name),
       element("span", { class: "place", "aria-hidden": "true" }),
-      button("tie", "tie with the one placed before", () => actions.equal(item.id)),
-      button("worst", "worst", () => actions.worst(item.id)),
-      button("zoom", "look closer", () => actions.look(item.id)),
+      button("tie", "tie with the one placed before", actions.equal),
+      button("worst", "worst", actions.worst),
+      button("zoom", "look closer", actions.look),
     );
     const shown = media(item, { quiet: item.kind !== "audio" });
     const body = element("div", { class: "body" });
@@ -35,12 +40,13 @@ export function cards(items, actions) {
 export function mark(list, items, state) {
   for (const card of list) {
     const place = placeOf(state, card.dataset.item);
+    const unseen = card.classList.contains("audio") ? "not played" : "not looked at";
     const item = items.find((one) => one.id === card.dataset.item);
     card.dataset.bin = place.bin;
     card.toggleAttribute("data-tied", Boolean(place.tied));
     card.querySelector(".badge").textContent = place.bin === "best" ? `${place.rank}${place.tied ? "=" : ""}` : "";
-    card.querySelector(".place").textContent = place.bin === "best" ? (place.tied ? "tied" : "") : words(place).split(",")[0];
-    card.querySelector(".look").setAttribute("aria-label", `${card.dataset.name}, ${item.alt}: ${words(place, state.best.length)}`);
+    card.querySelector(".place").textContent = place.bin === "best" ? (place.tied ? "tied" : "") : words(place, 0, unseen).split(",")[0];
+    card.querySelector(".look").setAttribute("aria-label", `${card.dataset.name}, ${item.alt}: ${words(place, state.best.length, unseen)}`);
     card.querySelector(".small.worst").setAttribute("aria-pressed", String(place.bin === "worst"));
   }
 }

@@ -20,8 +20,9 @@ export function columns(count, width, height, aspect, least) {
 
 export function fit(grid, kind, aspect, height) {
   const phone = grid.clientWidth < 560;
-  const least = { image: phone ? 120 : 200, audio: 240, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
-  const { columns: k, card } = columns(grid.children.length, grid.clientWidth, height, aspect, least);
-  grid.style.setProperty("--columns", k);
-  grid.style.setProperty("--card", phone ? "none" : `${Math.floor(Math.max(card, least))}px`);
+  const least = { image: 200, audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
+  const found = columns(grid.children.length, grid.clientWidth, height, aspect, least);
+  const pairs = phone && kind === "image" && grid.children.length > 1; // a telephone scrolls anyway: two in a row
+  grid.style.setProperty("--columns", pairs ? 2 : found.columns);
+  grid.style.setProperty("--card", phone ? "1fr" : `${Math.floor(Math.max(found.card, least))}px`);
 }

@@ -12,14 +12,14 @@ $("#leave").addEventListener("click", async () => {
 });
 
 function table(studies) {
-  const head = ["Study", "Answers are", "Strategy", "Answers", "Trials", ""].map((text, index) => element("th", { scope: "col", class: index > 2 && index < 5 ? "" : "text" }, text));
+  const head = ["Study", "Answers are", "Strategy", "Answers", "Trials", ""].map((text, index) => element("th", { scope: "col", class: `${index > 2 && index < 5 ? "" : "text"} ${index === 1 || index === 2 ? "wide" : ""}` }, text));
   const rows = studies.map((study) =>
     element(
       "tr",
       {},
       element("th", { scope: "row", class: "text" }, element("a", { href: `/studies/${encodeURIComponent(study.name)}` }, study.name)),
-      element("td", { class: "text" }, study.feedback === "ranking" ? "rankings" : "values"),
-      element("td", { class: "text" }, study.strategy),
+      element("td", { class: "text wide" }, study.feedback === "ranking" ? "rankings" : "values"),
+      element("td", { class: "text wide" }, study.strategy),
       element("td", {}, String(study.answers)),
       element("td", {}, String(study.trials)),
       element("td", { class: "text" }, study.paused ? element("span", { class: "state paused" }, "paused") : ""),

@@ -1,7 +1,7 @@
 // How much an answer tells: eff, the number of exact directional derivatives that a ranking is worth. With w_i the number
 // of items known to be worse than i minus those known to be better, |E| the known pairs, and z_r the expected normal order
 // statistics, c = sum w z / |E|, s^2 = sum w^2 / |E|^2, eff = c^2 / s^2: the rank-based gradient of Tang, Rybin and Chang
-// (arXiv 2303.03751). z_r by Blom's formula (1958), good to one per cent of eff.
+// (arXiv 2303.03751). z_r by Blom's formula (1958), good to 1.5 % of eff.
 
 // Acklam's rational approximation of the normal quantile, relative error below 1.2e-9.
 function quantile(p) {

@@ -21,13 +21,14 @@ let paused = false;
 function numbers(facts) {
   const { progress, statuses } = facts;
   const rows = [
-    ["answers", progress.goal ? `${progress.answers_all} (each rater: ${progress.goal})` : String(progress.answers_all)],
+    ["answers", String(progress.answers_all)],
     ["round", String(progress.round)],
     ["raters", String(progress.raters)],
     ["slates open", String(progress.open_slates)],
     ["ties", percent(progress.tie_rate)],
     ["trials", facts.budget ? `${facts.trials} of ${facts.budget}` : String(facts.trials)],
   ];
+  if (facts.feedback === "ranking" && progress.goal) rows.splice(1, 0, ["asked of each", String(progress.goal)]);
   if (facts.feedback !== "ranking") rows.splice(0, 5, ...["ok", "open", "lost", "impossible"].filter((status) => statuses[status]).map((status) => [status, String(statuses[status])]));
   $("#numbers").replaceChildren(...rows.map(([word, value]) => element("div", {}, element("dt", {}, word), element("dd", {}, value))));
 }

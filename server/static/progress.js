@@ -12,7 +12,7 @@ export function showProgress(box, progress) {
   const { answers, goal, round, tie_rate: ties } = progress;
   const parts = [];
   if (round !== null && round !== undefined) parts.push(["round", String(round)]);
-  parts.push([answers === 1 ? "answer" : "answers", goal ? `${answers} of ${goal}` : String(answers)]);
+  parts.push([answers === 1 && !goal ? "answer" : "answers", goal ? `${answers} of ${goal}` : String(answers)]);
   if (ties !== null && ties !== undefined) parts.push(["ties", percent(ties)]);
   box.replaceChildren(...parts.map(([word, value]) => element("span", {}, word === "ties" ? [`${word} `, element("b", {}, value)] : word === "round" ? [`${word} `, element("b", {}, value)] : [element("b", {}, value), ` ${word}`])));
   if (goal) box.append(element("progress", { max: goal, value: Math.min(answers, goal), "aria-label": `${answers} of ${goal} answers` }));

@@ -43,7 +43,7 @@ function draw() {
   bins(dock, slate.items, names, state, find);
   const unseen = slate.items.filter((item) => answer.placeOf(state, item.id).bin === "unseen").length;
   const [one, many] = nouns(slate.items);
-  $("#unseen").textContent = unseen ? `${unseen} ${unseen === 1 ? one : many} not looked at yet: sent as such, it counts neither for nor against.` : "";
+  $("#unseen").textContent = unseen ? `${unseen} ${unseen === 1 ? one : many} ${slate.items[0].kind === "audio" ? "not played" : "not looked at"} yet: sent as such, ${unseen === 1 ? "it counts" : "they count"} neither for nor against.` : "";
   $("#send").disabled = busy || !answer.ready(state);
   for (const button of dock.querySelectorAll(".verdict")) button.disabled = busy;
   for (const button of document.querySelectorAll("#verdicts button, #undo")) button.disabled = busy;

@@ -26,8 +26,8 @@ export class Zoom {
     Object.assign(this, { items, names });
   }
 
-  show(ids, origin = document.activeElement) {
-    this.origin = origin;
+  show(ids) {
+    this.origin = document.activeElement?.closest(".card")?.querySelector(".look") ?? document.activeElement; // where Enter sends
     this.shown = ids;
     this.draw();
     if (!this.dialog.open) this.dialog.showModal();
