@@ -23,6 +23,7 @@ SAYS = {  # what the output shows, as regular expressions
     "certified_defence": r"no denoiser( +[\d.]+){5}\n +denoiser, by pixels( +[\d.]+){5}\n +denoiser, by weights( +[\d.]+){5}\n$",
     "solver_in_the_loop": r"16 solutions .*\n +coarse solver alone +0\.0\d+ .*\n.*\n.*\n +rollouts, values alone +0\.\d+ .*s\n$",
     "rank_pictures": r"distance from the tree in mind: 0\.[2-9]\d at first, 0\.[0-3]\d at last\nits picture is [\d,]+ characters of SVG\n",
+    "worker_over_http": r"best of \d+: Trial\(number=\d+, params=\{'tuning'.*status='ok'.*\n$",
     "weights_by_queries": r"1210 weights, loss 2\.334 at the start\n.*\ncge( +[\d,.]+){3}\ndeepzero, grasp( +[\d,.]+){3}\n.*\n$",
 }
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
