@@ -35,6 +35,7 @@ _HOMES = {
     "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values"),
     "bbopt.run": ("Result", "minimize"),
     "bbopt.script": ("Script", "Slates"),
+    "bbopt.slates": ("RankRequest", "Ranked", "Slate"),
     "bbopt.space": ("Categorical", "Fixed", "Float", "Int", "Space"),
     "bbopt.store": ("MemoryStore", "SQLiteStore"),
     "bbopt.strategy": ("Strategy",),
@@ -88,6 +89,9 @@ if TYPE_CHECKING:
     from bbopt.run import minimize as minimize
     from bbopt.script import Script as Script
     from bbopt.script import Slates as Slates
+    from bbopt.slates import Ranked as Ranked
+    from bbopt.slates import RankRequest as RankRequest
+    from bbopt.slates import Slate as Slate
     from bbopt.space import Categorical as Categorical
     from bbopt.space import Fixed as Fixed
     from bbopt.space import Float as Float

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bbopt.book import Book
-from bbopt.errors import Exhausted, NotHandled, Waiting
+from bbopt.errors import BboptError, Exhausted, NotHandled, Waiting
 from bbopt.outcome import Batch
 from bbopt.query import Key, Query, Request, rows_to_plain
 from bbopt.record import AGAIN, QUEUED, Record
@@ -173,6 +173,7 @@ def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: 
         wanted = replace(request, n=n - plan.rows, number=count, pending=pending, open=tuple(open_queries))
         try:
             query = strategy.ask(task, look.state, wanted, key)
+            _check_memo(query)
             query = replace(query, X=honest_rows(task, query, wanted, key, look.avoid, taken), id=index, first=count)
         except (Waiting, Exhausted) as reason:
             plan.short = reason
@@ -190,6 +191,14 @@ def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: 
         count, index = count + query.size, index + 1
     plan.seconds = time.thread_time() - started
     return plan
+
+
+def _check_memo(query: Query) -> None:
+    """What the book reads of a memo is what the book expects."""
+    for name, least in (("quorum", 1), ("step", 0)):
+        value = query.memo.get(name, least)
+        if type(value) is not int or value < least:
+            raise BboptError(f"the strategy gave a query with {name} = {value!r} in its memo: expected a whole number of at least {least}")  # fmt: skip
 
 
 def honest_rows(

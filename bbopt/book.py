@@ -1,298 +1,97 @@
-"""The book: what a study's log adds up to.
+"""The book: what a study's log adds up to, with what people rank, and corrections of every kind of answer.
 
-`Book.apply` takes the events in order and keeps, per query, the state of each row; which rows are out, waiting to be
-asked again, or queued; which points were seen; and the lessons, in the order in which answers came: what the strategy's
-state is folded from. It checks nothing (the optimizer does, before an event is written) and decides everything that has
-to come out the same for whoever reads the log.
+Rules that the log alone decides, so that they come out the same for whoever reads it:
+
+* A query has its answer when as many people have ranked it as it needs (its memo's "quorum", or the study's), or when
+  those who have are declared enough. What comes later is kept and not applied. If an answer that counted is taken back,
+  later ones move up in their order; if these are too few, the query is open again.
+* A strategy with `scripted` goes on from its answers step by step (a query's memo says its "step"; without one, every
+  query is a step of its own). A query depends on an answer of an earlier step that was known when it was asked. While
+  such a query is answered, that answer cannot be taken back; while it is open, taking it back cancels it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from bbopt.query import Query, Ranking, Values, pool, rows_from_plain
-from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Issue, Record
-from bbopt.store import Event
+from bbopt.ledger import Ledger, rows_of, rows_to_log
+from bbopt.query import Ranking
+from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, OK, OPEN, QUEUED, Record
+from bbopt.slates import Ranked, Slate
 from bbopt.task import Task
 
-Array = np.ndarray[Any, np.dtype[Any]]
+__all__ = ["Book", "rows_of", "rows_to_log"]
 
 
-class Book:
-    """Derived state of one study. `retries`: how often a lost row goes out again; `quorum`: people per ranked query;
-    `scripted`: the strategy is a Script, whose path is not changed by older corrections."""
+class Book(Ledger):
+    """The whole derived state of one study."""
 
     def __init__(self, task: Task, retries: int, quorum: int, scripted: bool) -> None:
-        self.task, self.retries, self.quorum, self.scripted = task, retries, quorum, scripted
-        self.position = 0
-        self.records: list[Record] = []
-        self._firsts: list[int] = []
-        self.count = 0  # trials made so far
-        self.open: dict[int, Record] = {}  # queries with rows that may still get an answer
-        self.leased = False
-        self.seen: dict[bytes, int] = {}  # encoded rows of every trial, cancelled ones excepted
-        self.forbidden: set[bytes] = set()  # impossible rows
-        self.lessons: list[tuple[int, int]] = []  # (query, row) as answers came; see `learnt`
-        self.completed: list[int] = []  # queries, as they were complete
-        self.revision = 0  # counts corrections of what was learnt before
-        self._sign = np.array([-1.0 if item.maximize else 1.0 for item in task.objectives])
-        columns = [(task.m + i, *limit) for i, item in enumerate(task.constraints) for limit in item.limits]
-        self._metric = np.array([column for column, _, _ in columns], int)
-        self._side = np.array([side for _, side, _ in columns])
-        self._limit = np.array([limit for _, _, limit in columns])
+        super().__init__(task, retries, quorum, scripted)
+        self.ranked: dict[int, Ranked] = {}  # people's answers, by their position in the log, withdrawn ones too
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # -- rankings ------------------------------------------------------------------------------------------------------
 
-    def find(self, number: int) -> tuple[Record, int]:
-        """The query and the row of a trial number (which must exist)."""
-        index = bisect_right(self._firsts, number) - 1
-        return self.records[index], number - self._firsts[index]
-
-    def counts(self) -> dict[str, int]:
-        """How many trials have each status, for those statuses that occur."""
-        each = sum(
-            (np.bincount(record.status, minlength=len(STATUS)) for record in self.records), np.zeros(len(STATUS), int)
-        )
-        found: dict[str, int] = {}
-        for status, count in zip(STATUS, each.tolist(), strict=True):
-            if count:
-                found[status] = found.get(status, 0) + count
-        return found
-
-    def used(self) -> int:
-        """How many rows have used up an evaluation: answered, or lost for good."""
-        return sum(int(np.isin(record.status, (OK, IMPOSSIBLE, LOST)).sum()) for record in self.records)
-
-    def rows_in(self, *statuses: int) -> Iterator[tuple[Record, Array]]:
-        """Open queries, in order, with their rows that have one of these states, where there are any."""
-        for record in self.open.values():
-            rows = record.rows(*statuses)
-            if len(rows):
-                yield record, rows
-
-    def learnt(self, query: int, row: int) -> Array:
-        """The rows of a lesson: all of the query for -1 (or its ranking), chunk -2 - row below that, else the row alone."""
-        record = self.records[query]
-        if row >= 0:
-            return np.array([row])
-        return np.arange(record.query.size) if row == -1 else record.chunks[-2 - row]
-
-    def pending(self) -> Array:
-        """(p, D) rows that may still get an answer; those of lazy queries are left out."""
-        parts = [
-            np.asarray(record.query.X)[record.rows(OPEN, QUEUED, AGAIN)]
-            for record in self.open.values()
-            if not record.query.lazy
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.task.space.dimension))
-
-    def inside(self, metrics: Array) -> tuple[Array, Array]:
-        """Y (k, m) and G (k, c) from metrics (k, number of metrics) in the user's sign."""
-        m = self.task.m
-        return metrics[:, :m] * self._sign, self._side * (metrics[:, self._metric] - self._limit)
-
-    def metrics_from(self, Y: Array, G: Array) -> Array:
-        """The inverse of `inside`, for queries told as arrays."""
-        metrics = np.full((len(Y), len(self.task.metrics)), np.nan)
-        metrics[:, : self.task.m] = Y * self._sign
-        for column in range(len(self._metric) - 1, -1, -1):  # of two limits, the first speaks
-            metrics[:, self._metric[column]] = self._side[column] * G[:, column] + self._limit[column]
-        return metrics
-
-    def std_from(self, std: Array) -> Array:
-        """Standard errors per metric from those per inside column."""
-        errors = np.full((len(std), len(self.task.metrics)), np.nan)
-        errors[:, : self.task.m] = std[:, : self.task.m]
-        errors[:, self._metric] = std[:, self.task.m :]
-        return errors
-
-    def values(self, record: Record, rows: Array) -> Values:
-        """What was told of some rows, in inside units."""
-        told = record.metrics if record.original is None else record.original
-        Y, G = self.inside(told[rows])
-        m, k = self.task.m, len(rows)
-        std = np.full((k, m + self.task.c), np.nan)
-        if record.std is not None:
-            std[:, :m] = record.std[rows, :m]
-            std[:, m:] = record.std[rows][:, self._metric]
-        cost = np.full(k, np.nan) if record.cost is None else record.cost[rows]
-        codes = record.status[rows]
-        status = ("ok",) * k if (codes == OK).all() else tuple(
-            "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost" for code in codes.tolist()
-        )  # fmt: skip
-        return Values(Y, G, std, cost, status, rows)
-
-    def feasible(self, record: Record, row: int) -> bool:
-        _, G = self.inside(record.metrics[row : row + 1])
-        return bool((G <= 0).all())
-
-    # -- folding -------------------------------------------------------------------------------------------------------
-
-    def apply(self, event: Event) -> None:
-        """Take one event; positions must be consecutive."""
-        assert event.position == self.position + 1, (event.position, self.position)
-        getattr(self, f"_on_{event.kind}")(event.body)
-        self.position = event.position
-
-    def _add_query(self, plain: dict[str, Any]) -> Record:
-        query = Query(
-            rows_from_plain(plain["X"], self.task.space), plain["memo"], plain["origin"], len(self.records), self.count
-        )
-        record = Record(query, len(self.task.metrics))
-        self.records.append(record)
-        self._firsts.append(self.count)
-        self.count += query.size
-        self.open[query.id] = record
-        if not query.lazy:
-            for number, row in zip(query.numbers, np.asarray(query.X), strict=True):
-                self.seen.setdefault(row.tobytes(), number)
-        return record
-
-    def _on_ask(self, body: dict[str, Any]) -> None:
-        for plain in body["queries"]:
-            self._add_query(plain)
-        self.leased = self.leased or body["expires"] is not None
-        issue = Issue(body["owner"], body["expires"], body["seconds"])
-        for first, count, attempt in body["issue"]:
-            while count:  # consecutive numbers may belong to several queries
-                record, row = self.find(first)
-                here = min(count, record.query.size - row)
-                record.issue(row, row + here, attempt, issue)
-                first, count = first + here, count - here
-
-    def _on_enqueue(self, body: dict[str, Any]) -> None:
-        self._add_query(body)
-
-    def _on_add(self, body: dict[str, Any]) -> None:
-        for plain, told in zip(body["queries"], body["told"], strict=True):
-            record = self._add_query(plain)
-            self._on_tell({"number": record.query.first, **told})
-
-    def _on_tell(self, body: dict[str, Any]) -> None:
-        record, row = self.find(body["number"])
-        self._write(record, row, body)
-        self._settle(record, row, OK)
-
-    def _write(self, record: Record, row: int, body: dict[str, Any]) -> None:
-        names = self.task.metrics
-        std = np.array([body["std"].get(name, np.nan) for name in names]) if body.get("std") else None
-        record.keep(np.array([body["values"][name] for name in names]), std, body.get("cost"), row)
-
-    def _settle(self, record: Record, row: int, status: int) -> None:
-        """A row has its final state. One that had another final state before is no news: what was learnt changes."""
-        before = int(record.status[row])
-        record.status[row] = status
-        self._see(record, row, status)
-        if status in (OK, IMPOSSIBLE):
-            self.lessons.append((record.query.id, row))
-        self._settled(record, 1, late=int(before in (LOST, CANCELLED)))
-
-    def _settle_rows(self, record: Record, rows: Array, codes: Array, whole: bool) -> None:
-        """The same for many rows at once; `whole`: for every row of the query, which is one lesson then."""
-        late = np.isin(record.status[rows], (LOST, CANCELLED))
-        record.status[rows] = codes
-        if not record.query.lazy:
-            for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
-                self._see(record, row, code)
-        taught = rows[(codes == OK) | (codes == IMPOSSIBLE)]
-        if whole:
-            self.lessons.append((record.query.id, -1))
-        elif len(taught) == 1:
-            self.lessons.append((record.query.id, int(taught[0])))
-        elif len(taught):
-            record.chunks.append(taught)
-            self.lessons.append((record.query.id, -1 - len(record.chunks)))
-        self._settled(record, len(rows), int(late.sum()))
-
-    def _see(self, record: Record, row: int, status: int) -> None:
-        """Which points were seen, and which cannot work, once a row has this state."""
-        if record.query.lazy:
-            return
-        key, number = record.query.X[row].tobytes(), record.query.first + row
-        if status != CANCELLED:
-            self.seen.setdefault(key, number)
-        elif self.seen.get(key) == number:
-            del self.seen[key]
-        if status == IMPOSSIBLE:
-            self.forbidden.add(key)
-
-    def _settled(self, record: Record, rows: int, late: int) -> None:
-        if late:
-            self.revision += 1
-        record.remaining -= rows - late
-        if rows > late and not record.remaining:
-            self._complete(record)
-
-    def _complete(self, record: Record) -> None:
-        self.completed.append(record.query.id)
-        self.open.pop(record.query.id, None)
-
-    def _on_fail(self, body: dict[str, Any]) -> None:
-        record, row = self.find(body["number"])
-        record.reasons[row] = body["reason"]
-        if body["impossible"]:
-            self._settle(record, row, IMPOSSIBLE)
-        elif record.status[row] not in (LOST, CANCELLED):
-            if max(record.attempt(row), 1) <= self.retries:
-                record.status[row] = AGAIN
-            else:
-                self._settle(record, row, LOST)
-
-    def _on_fail_rows(self, body: dict[str, Any]) -> None:
-        record = self.records[body["query"]]
-        rows = rows_of(record, body["rows"])
-        record.reasons.update(dict.fromkeys(rows.tolist(), body["reason"]))
-        if body["impossible"]:
-            self._settle_rows(record, rows, np.full(len(rows), IMPOSSIBLE, np.int8), whole=False)
-            return
-        rows = rows[~np.isin(record.status[rows], (LOST, CANCELLED))]
-        again = np.maximum(record.attempts[rows], 1) <= self.retries
-        record.status[rows[again]] = AGAIN
-        ended = rows[~again]
-        if len(ended):
-            self._settle_rows(record, ended, np.full(len(ended), LOST, np.int8), whole=False)
-
-    def _on_cancel(self, body: dict[str, Any]) -> None:
-        for number in body["numbers"]:
-            self._settle(*self.find(number), CANCELLED)
-
-    def _on_tell_query(self, body: dict[str, Any]) -> None:
-        record = self.records[body["query"]]
-        rows = rows_of(record, body.get("rows"))
-        record.keep(body["metrics"], body["std"], body["cost"], rows)
-        status = np.zeros(len(rows), int) if body["status"] is None else body["status"]
-        codes = np.array([OK, LOST, IMPOSSIBLE], np.int8)[status]
-        self._settle_rows(record, rows, codes, whole=body.get("rows") is None)
+    def slates(self) -> list[Slate]:
+        """Every query as people see it."""
+        for record in self.records:
+            if record.slate is None:
+                record.slate = record.as_slate(record.query.id in self.open)
+        return [record.slate for record in self.records if record.slate is not None]
 
     def _on_rank(self, body: dict[str, Any]) -> None:
-        record = self.records[body["query"]]
-        record.raters[body["rater"]] = Ranking.from_plain(body["ranking"])
-        if record.ranking is None and len(record.raters) >= self.quorum:  # later answers are kept, not applied
-            record.ranking = pool(tuple(record.raters.values()), record.query.size)
-            record.status[record.rows(QUEUED, OPEN, LOST, AGAIN)] = RANKED
-            record.remaining = 0
-            self.lessons.append((record.query.id, -1))
-            self._complete(record)
+        record, rater, position = self.records[body["query"]], body["rater"], self._event.position
+        before = record.raters.get(rater)
+        if before is not None:
+            self.ranked[before.position] = replace(before, applied=False, withdrawn=True)
+            if self.scripted and rater in record.applied:
+                self._cancel_dependents(record)
+        answer = Ranked(record.query.id, record.query.first, record.query.size, rater, Ranking.from_plain(body["ranking"]),
+                        time=self._event.time, details=body.get("details") or {}, position=position)  # fmt: skip
+        record.raters[rater] = self.ranked[position] = answer
+        self._pool(record, changed=before is not None and rater in record.applied)
 
-    def _on_superseded(self, body: dict[str, Any]) -> None:
-        """A late answer to an earlier attempt: kept in the log, changes nothing."""
+    def _on_settle(self, body: dict[str, Any]) -> None:
+        record = self.records[body["query"]]
+        record.settled = record.standing()
+        self._pool(record)
+
+    def _pool(self, record: Record, changed: bool = False) -> None:
+        """The answers that count are other ones, perhaps; `changed`: they are other ones by the same people."""
+        before = record.pool()
+        for rater, answer in record.raters.items():
+            if answer.applied != (rater in record.applied):
+                record.raters[rater] = self.ranked[answer.position] = replace(answer, applied=not answer.applied)
+        if not before and record.applied:
+            told = not record.remaining and record.query.id in self.completed  # as lost, every row of it
+            record.close()
+            self._teach(record, -1)
+            if told:
+                self.revision += 1
+            else:
+                self._complete(record)
+        elif before and not record.applied:
+            record.reopen()
+            self._reopen(record, -1)
+            self.revision += 1
+        elif changed or before != record.applied:
+            self.revision += 1
 
     # -- corrections ---------------------------------------------------------------------------------------------------
 
     def _on_amend(self, body: dict[str, Any]) -> None:
         record, row = self.find(body["number"])
-        if self.scripted and self.later_answer(record.query.id):
+        if self.scripted and self.gone_on(record):
             if record.original is None:
                 record.original = record.metrics.copy()
         elif self.scripted:
-            self._cancel_later(record.query.id)
+            self._cancel_dependents(record)
         if record.status[row] != OK:
             if self._lesson(record, row) is None:
-                self.lessons.append((record.query.id, row))
+                self._teach(record, row)
             waited = record.status[row] == AGAIN  # every other state that can be amended was settled before
             record.status[row] = OK
             if waited:
@@ -306,32 +105,29 @@ class Book:
 
     def _on_retract(self, body: dict[str, Any]) -> None:
         record, row = self.find(body["number"])
-        query = record.query.id
+        if record.raters:
+            gone = list(record.raters) if body["rater"] is None else [body["rater"]]
+            if self.scripted and not set(gone).isdisjoint(record.applied):
+                self._cancel_dependents(record)
+            for rater in gone:
+                answer = record.raters.pop(rater)
+                self.ranked[answer.position] = replace(answer, applied=False, withdrawn=True)
+            self._pool(record)
+            return
         if self.scripted:
-            self._cancel_later(query)
-        if record.ranking is not None or record.raters:
-            for rater in [body["rater"]] if body["rater"] else list(record.raters):
-                record.raters.pop(rater, None)
-            if record.ranking is not None and len(record.raters) < self.quorum:
-                record.ranking = None
-                record.status[record.status == RANKED] = OPEN
-                record.remaining = int((record.status == OPEN).sum())
-                self._reopen(record, -1)
-            elif record.ranking is not None:
-                record.ranking = pool(tuple(record.raters.values()), record.query.size)
-        else:
-            record.metrics[row] = np.nan
-            for array in (record.std, record.cost):
-                if array is not None:
-                    array[row] = np.nan
-            record.status[row] = OPEN
-            record.reasons.pop(row, None)
-            record.remaining += 1
-            if not record.query.lazy:
-                key = record.query.X[row].tobytes()
-                self.forbidden.discard(key)
-                self.seen.setdefault(key, body["number"])
-            self._reopen(record, row)
+            self._cancel_dependents(record)
+        record.metrics[row] = np.nan
+        for array in (record.std, record.cost):
+            if array is not None:
+                array[row] = np.nan
+        record.status[row] = OPEN
+        record.reasons.pop(row, None)
+        record.remaining += 1
+        if not record.query.lazy:
+            key = record.query.X[row].tobytes()
+            self.forbidden.discard(key)
+            self.seen.setdefault(key, body["number"])
+        self._reopen(record, row)
         self.revision += 1
 
     def _reopen(self, record: Record, row: int) -> None:
@@ -346,6 +142,11 @@ class Book:
                 self.lessons[lesson] = (query, -1 - len(record.chunks))
             else:
                 del self.lessons[lesson]
+        record.slate = None
+        if not len(record.rows(OK, IMPOSSIBLE)):
+            record.since = 0
+        if not record.remaining:  # every row had been given up before it was ranked: it stays so
+            return
         if query in self.completed:
             self.completed.remove(query)
         self.open[query] = record
@@ -360,26 +161,27 @@ class Book:
                 return i
         return None
 
-    def later_answer(self, query: int) -> bool:
-        """Whether a later query of the strategy has an answer."""
-        return any(other.answered and other.query.origin == "strategy" for other in self.records[query + 1 :])
+    def _dependents(self, record: Record) -> list[Record]:
+        """Queries of later steps of the strategy that were asked when the answer to this one was known."""
+        if not record.since:
+            return []
+        return [other for other in self.records
+                if other.query.origin == "strategy" and other.seen >= record.since and _later(other, record)]  # fmt: skip
 
-    def _cancel_later(self, query: int) -> None:
-        for other in self.records[query + 1 :]:
-            if other.query.origin == "strategy" and other.query.id in self.open:
+    def gone_on(self, record: Record) -> bool:
+        """Whether a query that depends on the answer to this one has an answer itself."""
+        return any(other.answered for other in self._dependents(record))
+
+    def _cancel_dependents(self, record: Record) -> None:
+        for other in self._dependents(record):
+            if other.query.id in self.open:
                 for row in other.rows(QUEUED, OPEN, AGAIN).tolist():
                     self._settle(other, row, CANCELLED)
-                self.completed.remove(other.query.id)
+                self.completed.remove(other.query.id)  # the strategy never hears of it
 
 
-def rows_of(record: Record, plain: Any) -> Array:
-    """Rows as they stand in the log: None for all of them, [start, stop], or an array."""
-    if plain is None:
-        return np.arange(record.query.size)
-    return plain if isinstance(plain, np.ndarray) else np.arange(*plain)
-
-
-def rows_to_log(rows: Array) -> Any:
-    """The form for `rows_of`: consecutive rows as a range."""
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    return [start, stop] if np.array_equal(rows, np.arange(start, stop)) else rows
+def _later(other: Record, record: Record) -> bool:
+    """Whether a query belongs to a later step than another."""
+    if other.step is None or record.step is None:
+        return other.query.id > record.query.id
+    return other.step > record.step

@@ -24,7 +24,7 @@ from bbopt.record import OPEN, QUEUED
 from bbopt.store import Event, MemoryStore, SQLiteStore, Store, Writer
 from bbopt.strategy import Strategy
 from bbopt.task import Task
-from bbopt.telling_rows import TellingRows
+from bbopt.telling_ranks import TellingRanks
 from bbopt.trial import Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,14 +34,14 @@ ASKER_SECONDS = 120.0  # after this, another process may take over an ask that n
 FORMAT = 1
 
 
-class Optimizer(TellingRows):
+class Optimizer(TellingRanks):
     """A study: a task, a strategy, and the log of what was asked and told.
 
     task: what to solve; strategy: a name from `bbopt strategies` or an instance; seed: of all randomness; budget: a hint
     (evaluations in all) for `auto`; store: path of an SQLite file, None keeps the study in memory; name: of the study in
     the file, which must be new there (`open` and `create_or_open` go on with one); retries: how often a lost trial goes
     out again; quorum: how many people must rank a query; lease: seconds after which an unanswered trial goes out again,
-    None for never; owner: who asks, by default this process.
+    None for never; owner: who asks, by default this process. One object may be used from many threads at once.
 
     >>> from bbopt.space import Float, Space
     >>> opt = Optimizer(Task(Space(x=Float(-1, 1))), strategy="random", seed=1)

@@ -178,26 +178,39 @@ class Ranking:
 
 
 def pool(rankings: tuple[Ranking, ...], rows: int) -> Ranking:
-    """One ranking from several people's: rows by their summed scores, equal sums tied (Borda's count with ties).
+    """One ranking from several people's: rows by the share of their comparisons that they won, less the share that they
+    lost; equal shares are tied.
 
-    A row that nobody looked at stays unseen. Verdicts count as rankings without order; if every person gave one, the
-    pooled answer is the most frequent of them.
+    A comparison is a pair of rows that one person looked at. Where everybody looked at every row this is Borda's count
+    with ties (the order of summed scores). A row that few people looked at is judged by these, neither better nor worse
+    for it: its share is its summed score by the number of its comparisons. (It still matters beside which rows it was
+    seen.) A row that nobody compared with another stays unseen, so that a skipped slate, all of it unseen, changes nothing.
+    Verdicts say nothing about order; where nobody gave an order, the pooled answer is the most frequent of them, and
+    "cannot tell" where they are equally frequent.
 
     >>> pool((Ranking(((0,), (1,))), Ranking(((1,), (0,))), Ranking(((0,), (1,)))), 2).groups
     ((0,), (1,))
+    >>> pool((Ranking(((0,), (1,), (2,))), Ranking(((0,), (2,)), unseen=(1,))), 3).groups
+    ((0,), (1,), (2,))
     """
     if len(rankings) == 1:
         return rankings[0]
-    ordered = [ranking for ranking in rankings if ranking.verdict is None]
-    if not ordered:
-        verdicts = [ranking.verdict for ranking in rankings]
-        return Ranking(verdict=max(sorted(set(map(str, verdicts))), key=lambda v: verdicts.count(v)))  # type: ignore[arg-type]
-    total = np.sum([ranking.scores(rows) for ranking in ordered], axis=0)
-    seen = sorted({row for ranking in ordered for group in ranking.groups for row in group})
+    won, compared = np.zeros(rows, int), np.zeros(rows, int)
+    for ranking in rankings:
+        seen = [row for group in ranking.groups for row in group]
+        won[seen] += ranking.scores(rows)[seen].astype(int)
+        compared[seen] += len(seen) - 1
+    verdicts = [ranking.verdict for ranking in rankings if ranking.verdict is not None]
+    if not compared.any() and verdicts:
+        bad = verdicts.count("all bad")
+        return Ranking(verdict="all bad" if 2 * bad > len(verdicts) else "cannot tell")
+    shares = {
+        row: won[row] / compared[row] for row in np.flatnonzero(compared).tolist()
+    }  # equal fractions are equal floats
     groups = tuple(
-        tuple(row for row in seen if total[row] == score) for score in sorted(set(total[seen]), reverse=True)
+        tuple(row for row in shares if shares[row] == share) for share in sorted(set(shares.values()), reverse=True)
     )
-    return Ranking(groups, tuple(row for row in range(rows) if row not in seen))
+    return Ranking(groups, tuple(row for row in range(rows) if row not in shares))
 
 
 Answer = Values | Ranking

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bbopt.query import Query, Ranking
+from bbopt.query import Query, Ranking, pool
+from bbopt.slates import Ranked, Slate, is_second_look
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -16,20 +17,25 @@ STATUS = ("queued", "open", "ok", "lost", "impossible", "cancelled", "ranked", "
 
 
 class Issue:
-    """Rows given out together, to an owner, perhaps until a time; seconds: CPU time of that ask."""
+    """Rows given out together, to an owner, perhaps until a time; seconds: CPU time of that ask; time: of its event."""
 
-    __slots__ = ("expires", "owner", "seconds")
+    __slots__ = ("expires", "owner", "seconds", "time")
 
-    def __init__(self, owner: str, expires: float | None, seconds: float | None):
-        self.owner, self.expires, self.seconds = owner, expires, seconds
+    def __init__(self, owner: str, expires: float | None, seconds: float | None, time: str):
+        self.owner, self.expires, self.seconds, self.time = owner, expires, seconds, time
 
 
 class Record:
-    """A query and what became of its rows. Arrays have one entry per row; metrics are in the user's sign."""
+    """A query and what became of its rows. Arrays have one entry per row; metrics are in the user's sign. `quorum`: how
+    many people must rank it, unless its memo says so."""
 
-    def __init__(self, query: Query, metrics: int) -> None:
+    def __init__(self, query: Query, metrics: int, quorum: int) -> None:
         k = query.size
         self.query = query
+        self.quorum = int(query.memo.get("quorum", quorum))
+        self.step: int | None = query.memo.get("step")  # queries of one step do not depend on each other's answers
+        self.seen = 0  # the log position that the strategy knew when it made this query
+        self.since = 0  # the log position from which on its answer was known; 0 before
         self.status = np.zeros(k, np.int8)
         self.attempts = np.zeros(k, np.int32)  # 0 before a row is given out
         self.remaining = k  # rows that may still get an answer
@@ -42,8 +48,12 @@ class Record:
         self.original: Array | None = None  # metrics as first told, where a script's path must not change
         self.reasons: dict[int, str] = {}
         self.chunks: list[Array] = []  # rows that were answered together, where these are not all
-        self.raters: dict[str, Ranking] = {}
+        self.raters: dict[str, Ranked] = {}  # standing answers, in the order in which people first answered
+        self.settled: tuple[str, ...] = ()  # whose answers were declared enough
+        self.applied: tuple[str, ...] = ()  # whose answers are pooled in the ranking
         self.ranking: Ranking | None = None
+        self._before: tuple[Array, int] | None = None  # status and remaining, before it was ranked
+        self.slate: Slate | None = None  # as last shown; None after a change
 
     def issue(self, start: int, stop: int, attempt: int, issue: Issue) -> None:
         """Rows start to stop - 1 are given out."""
@@ -52,6 +62,7 @@ class Record:
         self._issued[start:stop] = len(self.issues)
         self.attempts[start:stop] = attempt
         self.status[start:stop] = OPEN
+        self.slate = None
         if issue.expires is not None and self._expires is None:
             self._expires = np.full(len(self.status), np.inf)
         if self._expires is not None:
@@ -98,5 +109,46 @@ class Record:
 
     @property
     def answered(self) -> bool:
-        """Whether any answer came."""
-        return self.ranking is not None or len(self.rows(OK, IMPOSSIBLE)) > 0
+        """Whether any answer came, also one that does not count yet."""
+        return bool(self.raters) or len(self.rows(OK, IMPOSSIBLE)) > 0
+
+    # -- rankings ------------------------------------------------------------------------------------------------------
+
+    def standing(self) -> tuple[str, ...]:
+        """Who ranks it, second looks left out, in the order in which they did."""
+        return tuple(rater for rater in self.raters if not is_second_look(rater))
+
+    def pool(self) -> tuple[str, ...]:
+        """Bring the ranking up to date with the raters; whose answers it had before.
+
+        The answers of the first `quorum` people count, or those that were declared enough, as long as they stand.
+        """
+        standing, before = self.standing(), self.applied
+        if self.settled and set(self.settled) <= set(standing):
+            self.applied = self.settled
+        else:
+            self.settled = ()
+            self.applied = standing[: self.quorum] if len(standing) >= self.quorum else ()
+        answers = tuple(self.raters[rater].ranking for rater in self.applied)
+        self.ranking = pool(answers, self.query.size) if answers else None
+        self.slate = None
+        return before
+
+    def close(self) -> None:
+        """Its rows have their answer: a ranking."""
+        self._before = self.status.copy(), self.remaining
+        self.status[self.rows(QUEUED, OPEN, LOST, AGAIN)] = RANKED
+        self.remaining = 0
+
+    def reopen(self) -> None:
+        """The ranking is gone: its rows are as they were."""
+        assert self._before is not None
+        self.status, self.remaining = self._before
+        self._before = None
+
+    def as_slate(self, waits: bool) -> Slate:
+        """What people see of it; waits: some row may still get an answer."""
+        answered = self.ranking is not None or (not waits and len(self.rows(OK, IMPOSSIBLE)) > 0)
+        issue = self.issues[-1] if self.issues else None
+        return Slate(self.query.id, self.query.numbers, self.query.memo, self.query.origin, self.quorum, tuple(self.raters),
+                     answered, not (answered or waits), issue.owner if issue else "", issue.time if issue else "")  # fmt: skip

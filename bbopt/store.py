@@ -25,9 +25,10 @@ from bbopt.errors import NotAStore, StoreError, StoreFull, StoreMissing, StoreTo
 from bbopt.packing import pack, unpack
 
 APPLICATION = 0x62626F70  # "bbop", written into the file's header
-VERSION = 2
-"""Of the file. 1: without lazy rows along directions, columns as runs, and events about a part of a query's rows; it is read
-as it is, and marked when it is opened, so that an older bbopt says that it is too old instead of stumbling over them."""
+VERSION = 3
+"""Of the file. 1: without lazy rows along directions, columns as runs, and events about a part of a query's rows; 2: without
+settled queries, details and replacements of rankings, and quorums and steps in the memo. Older ones are read as they are,
+and marked when they are opened, so that an older bbopt says that it is too old instead of stumbling over what is new."""
 BUSY_SECONDS = 60.0
 
 SCHEMA = """
@@ -130,7 +131,8 @@ class MemoryStore:
         return self._definitions[name]
 
     def read(self, name: str, after: int) -> list[Event]:
-        return self._logs[name][after:]
+        with self._lock:
+            return self._logs[name][after:]
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Writer]:
@@ -161,7 +163,7 @@ class _MemoryWriter:
         return self._log[after:]
 
     def append(self, kind: str, body: dict[str, Any]) -> Event:
-        event = Event(len(self._log) + 1, "", "", kind, body)
+        event = Event(len(self._log) + 1, utc_now(), "", kind, body)
         self._log.append(event)
         return event
 

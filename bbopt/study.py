@@ -44,6 +44,7 @@ class Study:
         self.seed: int = definition["seed"]
         self.budget: int | None = definition["budget"]
         self.retries: int = definition["retries"]
+        self.quorum: int = definition["quorum"]
         self.reason: str = definition["reason"]
         self.owner = owner or process_name()
         self.lease = lease
@@ -54,6 +55,8 @@ class Study:
         self._asker = f"{process_name()}:{uuid.uuid4().hex[:8]}"
         self._book = Book(task, definition["retries"], definition["quorum"], definition["scripted"])
         self._fold: tuple[int, int, Any] | None = None  # (revision, lessons taken, state)
+        self._advising = threading.Lock()  # of whoever asks the strategy for its recommendation
+        self._advice: tuple[Any, int | None] = (None, None)  # (state, number) of the last recommendation
         self._sync()
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -83,6 +86,13 @@ class Study:
             self._sync()
             return self._book.used()
 
+    @property
+    def position(self) -> int:
+        """How many events the log has: whatever is derived from it is the same as long as this is."""
+        with self._lock:
+            self._sync()
+            return self._book.position
+
     def open_queries(self) -> list[Query]:
         """Queries that wait for an answer to at least one row."""
         with self._lock:
@@ -101,7 +111,8 @@ class Study:
             return found
 
     def best(self) -> Trial | None:
-        """The told feasible trial with the best objective, or None; after rankings only, the winner of the last one.
+        """The told feasible trial with the best objective, or None; after rankings only, the one that the strategy
+        recommends, or the winner of the last ranking where it has no opinion.
 
         Raises UsageError for several objectives: `front()` has the best compromises.
         """
@@ -112,23 +123,44 @@ class Study:
             numbers, Y = self._told()
             if len(numbers):
                 return self._trial(int(numbers[np.argmin(Y[:, 0])]))
-            for query, _ in reversed(self._book.lessons):
-                ranking = self._book.records[query].ranking
-                if ranking is not None and ranking.groups:
-                    return self._trial(self._book.records[query].query.first + ranking.groups[0][0])
+            winner = self._winner()
+        if winner is None:
             return None
+        number = self._recommended()
+        with self._lock:
+            return self._trial(winner if number is None else number)
+
+    def _winner(self) -> int | None:
+        """The first trial of the last ranking that has an order."""
+        for query, _ in reversed(self._book.lessons):
+            record = self._book.records[query]
+            if record.ranking is not None and record.ranking.groups:
+                return record.query.first + record.ranking.groups[0][0]
+        return None
 
     def recommend(self) -> Trial | None:
         """The told trial that the strategy's model believes to be best (it differs from `best` under noise), or `best()`
         where the strategy has no opinion."""
-        with self._lock:
-            self._sync()
-            if isinstance(self.strategy, Recommends):
-                row = self.strategy.recommend(self.task, self._state())
-                number = None if row is None else self._book.seen.get(np.asarray(row, float).tobytes())
-                if number is not None:
-                    return self._trial(number)
+        number = self._recommended()
+        if number is None:
             return self.best()
+        with self._lock:
+            return self._trial(number)
+
+    def _recommended(self) -> int | None:
+        """The number of the trial that the strategy recommends now. It may think for a while: tells go on meanwhile."""
+        if not isinstance(self.strategy, Recommends):
+            return None
+        with self._advising:
+            with self._lock:
+                self._sync()
+                state = self._state()
+            if self._advice[0] is not state:
+                row = self.strategy.recommend(self.task, state)
+                with self._lock:
+                    number = None if row is None else self._book.seen.get(np.asarray(row, float).tobytes())
+                self._advice = (state, number)
+            return self._advice[1]
 
     def front(self) -> list[Trial]:
         """The told feasible trials that no other one beats in every objective."""

@@ -1,4 +1,4 @@
-"""What a study can be told: results, failures, rankings, points of people's own, and corrections of all these.
+"""What a study can be told: results, failures, points of people's own, and corrections of results.
 
 Everything is checked here, once, before it is written; a refused call leaves no trace, and the trial stays open.
 """
@@ -6,13 +6,10 @@ Everything is checked here, once, before it is written; a refused call leaves no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from bbopt import table
-from bbopt.errors import AlreadyTold, NotHandled, UsageError
-from bbopt.query import Ranking, rows_to_plain
+from bbopt.errors import AlreadyTold, UsageError
+from bbopt.query import rows_to_plain
 from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Record
 from bbopt.store import Event, Writer
 from bbopt.study import Study
@@ -62,6 +59,9 @@ class Telling(Study):
         different ones, a late one of an earlier attempt is logged, anything else is an error."""
         number, last = record.query.first + row, record.attempt(row)
         code = int(record.status[row])
+        if record.raters and code != RANKED:
+            raise AlreadyTold(f"trial {number} was ranked by {', '.join(map(repr, record.raters))} already, it cannot be told values too; "
+                              f"retract({number}) takes the rankings back")  # fmt: skip
         if code not in (OK, IMPOSSIBLE, RANKED):
             events.append(writer.append("tell", {"number": number, "attempt": last, **body}))
         elif code == OK and _same_result(self._body_of(record, row), body):
@@ -157,53 +157,6 @@ class Telling(Study):
 
         return read_rows(self, source)
 
-    def rank(
-        self,
-        order: Sequence[Any],
-        *,
-        unseen: Sequence[Trial | int] = (),
-        rater: str = "",
-        verdict: Literal["all bad", "cannot tell"] | None = None,
-    ) -> None:
-        """Record a person's order of the rows of one query: best first, ties as nested lists.
-
-        Rows of the query that are neither in `order` nor `unseen` are worse than those listed. `verdict` speaks of the
-        whole slate instead (`order` then names any of its trials). Raises UsageError for rows of different queries,
-        AlreadyTold for another answer of the same rater, NotHandled if the strategy takes no rankings.
-        """
-        if "rankings" not in self.strategy.handles:
-            raise NotHandled(f"rank: {type(self.strategy).__name__} does not learn from rankings; strategies that do: "
-                             f"{', '.join(table.having('rankings'))}")  # fmt: skip
-        groups = [[self._number(t) for t in (item if isinstance(item, list | tuple) else [item])] for item in order]
-        hidden = [self._number(t) for t in unseen]
-        listed = [number for group in groups for number in group] + hidden
-        if not listed or len(set(listed)) < len(listed):
-            raise UsageError(f"rank: expected each trial once, best first, ties as nested lists; got {listed}")
-        with self._lock, self._writing() as (writer, events):
-            record, _ = self._find(listed[0])
-            first, size = record.query.first, record.query.size
-            if any(not first <= number < first + size for number in listed):
-                raise UsageError(
-                    f"rank: expected trials of one query ({first} to {first + size - 1}), got {sorted(listed)}"
-                )
-            if (np.isin(record.status, (OK, IMPOSSIBLE))).any():
-                raise AlreadyTold(
-                    f"the query of trials {first} to {first + size - 1} was told values; it cannot be ranked too"
-                )
-            rest = [row for row in range(size) if first + row not in listed]
-            ordered = [tuple(number - first for number in group) for group in groups if group]
-            ranking = Ranking(verdict=verdict) if verdict else Ranking(
-                tuple(ordered) + ((tuple(rest),) if rest else ()), tuple(number - first for number in hidden)
-            )  # fmt: skip
-            before = record.raters.get(rater)
-            if before == ranking:
-                return
-            if before is not None:
-                raise AlreadyTold(f"{rater or 'this rater'} ranked this query already; retract({first}, rater={rater!r}) takes that back")  # fmt: skip
-            events.append(
-                writer.append("rank", {"query": record.query.id, "rater": rater, "ranking": ranking.to_plain()})
-            )
-
     # -- corrections ---------------------------------------------------------------------------------------------------
 
     def amend(
@@ -226,30 +179,6 @@ class Telling(Study):
             if record.status[row] == OK and _same_result(self._body_of(record, row), body):
                 return
             events.append(writer.append("amend", {"number": number, **body}))
-
-    def retract(self, trial: Trial | int, *, rater: str | None = None) -> None:
-        """Take an answer back: the trial is open again. For a ranked query, one rater's answer or all of them.
-
-        The answers of a Script can be taken back while no later query was answered.
-        """
-        number = self._number(trial)
-        with self._lock, self._writing() as (writer, events):
-            record, row = self._find(number)
-            if rater is not None and rater not in record.raters:
-                raise UsageError(
-                    f"retract: {rater!r} has not ranked this query; it has {', '.join(record.raters) or 'no'} raters"
-                )
-            if record.status[row] in (OPEN, QUEUED) and not record.raters:
-                raise UsageError(
-                    f"retract: trial {number} is {STATUS[record.status[row]]}, there is no answer to take back"
-                )
-            if record.status[row] in (LOST, AGAIN, CANCELLED):
-                raise UsageError(
-                    f"retract: trial {number} is {STATUS[record.status[row]]}; tell it a result if one came late"
-                )
-            if self._book.scripted and self._book.later_answer(record.query.id):
-                raise UsageError(f"retract: trial {number} belongs to a script that has gone on from this answer; amend corrects the record without changing its path")  # fmt: skip
-            events.append(writer.append("retract", {"number": number, "rater": rater}))
 
 
 def _same_result(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

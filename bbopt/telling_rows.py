@@ -65,6 +65,9 @@ class TellingRows(Telling):
         self, record: Record, rows: Array, codes: Array, metrics: Array, std: Array | None, cost: Array | None
     ) -> Array:
         """(n,) which rows have this very answer. Raises AlreadyTold if one has another."""
+        if record.raters:
+            raise AlreadyTold(f"query {record.query.id} was ranked by {', '.join(map(repr, record.raters))} already; "
+                              f"retract({record.query.first}) takes the rankings back")  # fmt: skip
         now, wanted = record.status[rows], np.array([OK, LOST, IMPOSSIBLE])[codes]
         told = np.asarray(np.isin(now, (OK, IMPOSSIBLE, RANKED)) | ((now == LOST) & (wanted == LOST)))
         if told.any():
