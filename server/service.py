@@ -19,7 +19,7 @@ from server.models import Answer
 from server.rooms import Room
 from server.slates import OWNER, choose, last_of, names_at
 
-FREE = 6  # rows of a slate where the strategy leaves their number open
+FREE = 6  # rows of a slate where the strategy has no opinion of its own
 SINGLES = 100  # single points that somebody enqueued, and nobody can rank, that one ask passes over
 RETRY_SECONDS = 2
 SKIPS = ("skip", "broken")
@@ -72,9 +72,10 @@ def next_asked(room: Room, rater: str) -> Shown | Why:
         known = next_known(room, rater)
         if known is not None:
             return known
+        rows = getattr(room.opt.strategy, "slate", FREE)
         try:
             for _ in range(SINGLES):
-                query = room.opt.ask_query(FREE, owner=OWNER + rater)
+                query = room.opt.ask_query(rows, owner=OWNER + rater)
                 if query.size > 1:
                     with room.choosing:
                         return _lease(room, room.ledger(), rater, Place(query.id))
