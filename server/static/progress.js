@@ -10,11 +10,11 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 export function showProgress(box, progress) {
   if (!progress) return;
   const { answers, goal, round, tie_rate: ties } = progress;
-  const parts = [];
-  if (round !== null && round !== undefined) parts.push(["round", String(round)]);
-  parts.push([answers === 1 && !goal ? "answer" : "answers", goal ? `${answers} of ${goal}` : String(answers)]);
-  if (ties !== null && ties !== undefined) parts.push(["ties", percent(ties)]);
-  box.replaceChildren(...parts.map(([word, value]) => element("span", {}, word === "ties" ? [`${word} `, element("b", {}, value)] : word === "round" ? [`${word} `, element("b", {}, value)] : [element("b", {}, value), ` ${word}`])));
+  const part = (name, ...words) => element("span", { class: name }, words);
+  const parts = [part("answers", element("b", {}, goal ? `${answers} of ${goal}` : String(answers)), answers === 1 && !goal ? " answer" : " answers")];
+  if (typeof round === "number") parts.unshift(part("round", "round ", element("b", {}, String(round))));
+  if (typeof ties === "number") parts.push(part("ties", "ties ", element("b", {}, percent(ties))));
+  box.replaceChildren(...parts);
   if (goal) box.append(element("progress", { max: goal, value: Math.min(answers, goal), "aria-label": `${answers} of ${goal} answers` }));
 }
 
