@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -25,13 +26,16 @@ from server.entry import (
 )
 from server.errors import ApiError
 from server.identity import found, require
+from server.ids import Place
 from server.media import response as media_response
 from server.models import Answer, Best, Health, Lease, Next, Progress, Receipt, Refusal, Undo, Undone
 from server.rendering import KINDS
+from server.rooms import Room
 from server.service import (
     RETRY_SECONDS,
     Shown,
     Submission,
+    Why,
     heartbeat,
     iso,
     next_asked,
@@ -71,15 +75,21 @@ async def next_slate(request: Request, study: StudyName, rater: Rater) -> Any:
     the rater is done (finished).
     """
     room = await entered(request, study)
-    answer: Any = await run_in_threadpool(next_known, room, rater.name)
-    if answer is None:
-        answer = await in_turn(room, lambda: next_asked(room, rater.name), PATIENCE, "waiting")
-    shown = await showing.slate(room, rater.name, answer) if isinstance(answer, Shown) else None
+
+    def known(choose: Callable[[Room, str], Shown | Why | None]) -> tuple[Any, Any, Any]:
+        """In one thread: what is shown, its rows, and the progress."""
+        found = choose(room, rater.name)
+        places = showing.look_up(room, rater.name, found) if isinstance(found, Shown) else None
+        return found, places, progress(room, rater.name)
+
+    found, places, far = await run_in_threadpool(known, next_known)
+    if found is None:
+        found, places, far = await in_turn(room, lambda: known(next_asked), PATIENCE, ("waiting", None, far))
     return {
-        "slate": shown,
-        "why": None if shown is not None else answer,
+        "slate": await showing.slate(room, rater.name, found, places) if places is not None else None,
+        "why": None if places is not None else found,
         "retry_seconds": RETRY_SECONDS,
-        "progress": await run_in_threadpool(progress, room, rater.name),
+        "progress": far,
     }
 
 
@@ -130,8 +140,14 @@ async def take_back(
         raise ApiError(403, "WrongRole", "cascade and rater are for owners; take your later answers back one by one")
     if rater is None or (body.slate is not None and mine is None):
         raise ApiError(404, "UnknownSlate", "expected the id of a slate that this token was given, got another")
-    shown = await run_in_threadpool(undo, room, rater.name, mine)
-    return {"slate": await showing.slate(room, rater.name, shown), "undone": 1}
+    name = rater.name
+
+    def back() -> tuple[Shown, list[Place]]:
+        shown = undo(room, name, mine)
+        return shown, showing.look_up(room, name, shown)
+
+    shown, places = await run_in_threadpool(back)
+    return {"slate": await showing.slate(room, name, shown, places), "undone": 1}
 
 
 @router.get("/v1/studies/{study}/progress", response_model=Progress, responses=NO_STUDY)
@@ -151,8 +167,6 @@ async def best(request: Request, study: StudyName, who: Anyone) -> Any:
 async def item(request: Request, item: ItemId, _: Anyone) -> Response:
     """The picture, sound, text or page of an item: for raters, of those that they were shown."""
     room, _who, place = await item_at(request, item, "rater", "owner", "program")
-    number = await run_in_threadpool(room.number, place)
-    if number is None:
-        raise ApiError(404, "UnknownItem", "the study has no such item; get the next slate")
-    params = await run_in_threadpool(room.params, number)
+    point = room.point_known(place)
+    number, params = point if point is not None else await run_in_threadpool(room.point, place)
     return media_response(await room.media.fetch(number, params), request)

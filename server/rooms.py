@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -32,7 +32,10 @@ log = logging.getLogger("bbopt.server")
 
 ASKERS = 4  # threads of one study that may wait for its strategy
 PATIENCE = 0.5  # seconds that a rater's second request waits for its first
-KEPT = 256  # points whose parameters are kept decoded
+KEPT = 1024  # points whose parameters are kept decoded
+
+Point = tuple[int, dict[str, Any]]
+"""A trial's number and parameters."""
 
 
 class Room:
@@ -42,10 +45,10 @@ class Room:
         self.opt, self.name, self.media, self.ids, self.config = opt, opt.name, media, ids, config
         self.writer = Writer(opt.name, opt.rank_many)
         self.leases = Leases(config.lease_seconds, time.time())
-        self.choosing = threading.Lock()  # of the leases
+        self.choosing = threading.Lock()  # of the leases and of what is kept
         self.askers = anyio.CapacityLimiter(ASKERS)  # threads of their own: asks never keep answers waiting
         self.favourites = Favourites(opt, self.ledger)
-        self.params = lru_cache(maxsize=KEPT)(self._params)
+        self._points: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._access = access
         self._reading = threading.Lock()
         self._ledger: Ledger | None = None
@@ -71,17 +74,43 @@ class Room:
     def place(self, number: int, look: int) -> Place:
         """Where a trial is. Raises UnknownTrial."""
         query = self.opt.trial(number).query
-        return Place(query, number - self.ledger().slates[query].numbers[0], look)
+        return Place(query, number - self.slate(query).numbers[0], look)
 
-    def number(self, place: Place) -> int | None:
-        """The trial at a place; None where there is none."""
-        slate = self.ledger().slates.get(place.query)
-        return slate.numbers[place.row] if slate is not None and place.row < len(slate.numbers) else None
+    def slate(self, query: int) -> bbopt.Slate:
+        """A slate as it was when the log was last read: who has answered may have changed, its trials never do. Raises
+        ApiError where there is none (a store that was put back to an older copy)."""
+        slate = self._slate_known(query) or self.ledger().slates.get(query)
+        if slate is None:
+            raise ApiError(404, "UnknownSlate", "the study has no such slate; get the next one")
+        return slate
 
-    def _params(self, number: int) -> dict[str, Any]:
-        """Parameters and context of a trial, which never change."""
-        trial = self.opt.trial(number)
-        return {**trial.params, **trial.context}
+    def _slate_known(self, query: int) -> bbopt.Slate | None:
+        ledger = self._ledger
+        return None if ledger is None else ledger.slates.get(query)
+
+    def point_known(self, place: Place) -> Point | None:
+        """The trial at a place, if it was looked at lately; never waits."""
+        slate = self._slate_known(place.query)
+        if slate is None or place.row >= len(slate.numbers):
+            return None
+        params = self._points.get(slate.numbers[place.row])
+        return None if params is None else (slate.numbers[place.row], params)
+
+    def point(self, place: Place) -> Point:
+        """The number of the trial at a place, and its parameters and context, which never change. Raises ApiError."""
+        numbers = self.slate(place.query).numbers
+        if place.row >= len(numbers):
+            raise ApiError(404, "UnknownItem", "the study has no such item; get the next slate")
+        number = numbers[place.row]
+        params = self._points.get(number)
+        if params is None:
+            trial = self.opt.trial(number)
+            params = {**trial.params, **trial.context}
+            with self.choosing:
+                self._points[number] = params
+                while len(self._points) > KEPT:
+                    self._points.popitem(last=False)
+        return number, params
 
     @contextmanager
     def turn(self, rater: str) -> Iterator[bool]:
@@ -140,8 +169,7 @@ class Rooms:
         self._ended = threading.Event()
         self._clerk: threading.Thread | None = None
         try:
-            for name in config.studies:
-                self._known(name)
+            for name in self._named():
                 self.get(name)
         except BaseException:
             self.close()
@@ -151,6 +179,14 @@ class Rooms:
         """The studies that are served, in the order of their creation."""
         wanted = self.config.studies
         return [name for name in self._store.studies() if servable(name) and (not wanted or name in wanted)]
+
+    def _named(self) -> list[str]:
+        """The studies that somebody spoke of at the start, by name or by a renderer for all that people rank: what is wrong
+        with them is to be known before anybody comes."""
+        named = {*self.config.studies, *self.config.renderers} - {"*"}
+        if "*" in self.config.renderers:
+            named |= {name for name in self.names() if self.definition(name)["task"].get("feedback") == "ranking"}
+        return sorted(named)
 
     def _known(self, name: str) -> None:
         names = self.names()

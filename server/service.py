@@ -96,17 +96,9 @@ def _lease(room: Room, ledger: Ledger, rater: str, place: Place) -> Shown:
 
 def heartbeat(room: Room, rater: str, place: Place) -> float:
     """The rater is still at it. Returns when the lease ends now."""
-    slate_of(room.ledger(), place)
+    room.slate(place.query)
     with room.choosing:
         return room.leases.take(place.query, rater_at(rater, place.look), time.time())
-
-
-def slate_of(ledger: Ledger, place: Place) -> bbopt.Slate:
-    """The slate at a place. Raises ApiError where there is none (a store that was put back to an older copy)."""
-    slate = ledger.slates.get(place.query)
-    if slate is None or place.row >= len(slate.numbers):
-        raise ApiError(404, "UnknownSlate", "the study has no such slate; get the next one")
-    return slate
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -165,7 +157,9 @@ class Submission:
 
     def decide(self) -> bbopt.RankRequest | None:
         ledger = self._room.ledger()
-        slate = slate_of(ledger, self._place)
+        slate = ledger.slates.get(self._place.query)
+        if slate is None:
+            raise ApiError(404, "UnknownSlate", "the study has no such slate; get the next one")
         self._content = read(self._room, self._rater, self._place, len(slate.numbers), self._answer)
         last = ledger.last.get(self.key)
         standing = last is not None and not last.withdrawn
@@ -264,7 +258,7 @@ def _take_back(room: Room, rater: str, place: Place | None) -> Place:
     names = [] if place is None else names_at(ledger, rater, place)
     if place is None or not names:
         raise ApiError(409, "NothingToUndo", "expected an answer of yours that stands, there is none")
-    _retract(room, slate_of(ledger, place), names)
+    _retract(room, ledger.slates[place.query], names)
     return Place(place.query, 0, place.look)
 
 

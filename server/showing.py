@@ -28,14 +28,12 @@ def viewer_of(identity: Identity) -> str:
 
 async def items(room: Room, viewer: str, places: Sequence[Place]) -> list[dict[str, Any]]:
     """Points as they are shown. Renders those that were not rendered yet, without holding a thread."""
-
-    def points() -> list[tuple[int, dict[str, Any]]]:
-        ledger = room.ledger()
-        numbers = [ledger.slates[place.query].numbers[place.row] for place in places]
-        return [(number, room.params(number)) for number in numbers]
-
-    found = await run_in_threadpool(points)
-    renderings = await asyncio.gather(*(room.media.fetch(number, params) for number, params in found))
+    known = [room.point_known(place) for place in places]
+    if None in known:
+        points: Sequence[Any] = await run_in_threadpool(lambda: [room.point(place) for place in places])
+    else:
+        points = known
+    renderings = await asyncio.gather(*(room.media.fetch(number, params) for number, params in points))
     ids = [room.ids.seal("item", room.name, viewer, place) for place in places]
     return [
         {
@@ -49,18 +47,29 @@ async def items(room: Room, viewer: str, places: Sequence[Place]) -> list[dict[s
     ]
 
 
-async def slate(room: Room, rater: str, shown: Shown) -> dict[str, Any]:
-    """A slate as its rater sees it: in an order of their own, which stays the same."""
-    query, look = shown.place.query, shown.place.look
-    size = len((await run_in_threadpool(room.ledger)).slates[query].numbers)
-    order = room.ids.shuffled(size, room.name, query, rater, look)
-    places = [Place(query, row, look) for row in order]
+def places_of(room: Room, rater: str, at: Place) -> list[Place]:
+    """The rows of a slate in the rater's order: a random one, which stays the same."""
+    size = len(room.slate(at.query).numbers)
+    return [Place(at.query, row, at.look) for row in room.ids.shuffled(size, room.name, at.query, rater, at.look)]
+
+
+def look_up(room: Room, rater: str, shown: Shown) -> list[Place]:
+    """What `slate` will need of the study: for the thread in which the slate was chosen, so that nothing waits later."""
+    places = places_of(room, rater, shown.place)
+    for place in places:
+        room.point(place)
+    return places
+
+
+async def slate(room: Room, rater: str, shown: Shown, places: Sequence[Place]) -> dict[str, Any]:
+    """A slate as its rater sees it."""
+    at = shown.place
 
     def item(row: int) -> str:
-        return room.ids.seal("item", room.name, rater, Place(query, row, look))
+        return room.ids.seal("item", room.name, rater, Place(at.query, row, at.look))
 
     return {
-        "id": slate_id(room, rater, shown.place),
+        "id": slate_id(room, rater, at),
         "items": await items(room, rater, places),
         "lease_expires": iso(shown.expires),
         "revision": shown.revision,

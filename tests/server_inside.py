@@ -102,9 +102,7 @@ class Inside:
         """What is behind an item: raters see a picture of it."""
         place = self.state.rooms.ids.open("item", STUDY, who, item)
         assert place is not None and place.look in (FIRST, REPEAT, BEST)
-        number = self.room.number(place)
-        assert number is not None
-        return self.opt.trial(number).params
+        return self.room.point(place)[1]
 
     def order(self, slate: Mapping[str, Any], who: str, like: Callable[[Params], float] = taste) -> list[list[str]]:
         """Groups by a taste, best first; equal ones tied."""
