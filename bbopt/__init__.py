@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bbopt.agreement": ("Agreement", "PairAgreement", "RaterAgreement"),
     "bbopt.device_batch": ("batched",),
     "bbopt.errors": (
         "AlreadyTold", "BboptError", "EvaluatorError", "Exhausted", "ExpressionError", "MissingPackage", "NotAStore",
@@ -48,6 +49,9 @@ __all__ = sorted([*_HOME, "problems"])
 
 if TYPE_CHECKING:
     import problems as problems
+    from bbopt.agreement import Agreement as Agreement
+    from bbopt.agreement import PairAgreement as PairAgreement
+    from bbopt.agreement import RaterAgreement as RaterAgreement
     from bbopt.device_batch import batched as batched
     from bbopt.errors import AlreadyTold as AlreadyTold
     from bbopt.errors import BboptError as BboptError

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from bbopt import table
+from bbopt.agreement import Agreement, agreement
 from bbopt.errors import AlreadyTold, BboptError, NotHandled, UsageError
 from bbopt.query import Ranking
 from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, STATUS, Record
@@ -136,7 +137,11 @@ class TellingRanks(TellingRows):
             )
         ranking = _ranking(request, first, size)
         before = record.raters.get(request.rater)
-        if before is not None and before.ranking == ranking:
+        if (
+            before is not None
+            and before.ranking == ranking
+            and not (request.replace and before.details != request.details)
+        ):
             return
         if (record.status == CANCELLED).all():
             raise UsageError(f"rank: trials {first} to {first + size - 1} were cancelled, nobody needs to rank them; ask for others")  # fmt: skip
@@ -216,6 +221,22 @@ class TellingRanks(TellingRows):
         with self._lock:
             self._sync()
             return self._book.slates()
+
+    def agreement(self) -> Agreement:
+        """How far the people who rank agree, with each other and with themselves: see `bbopt.agreement`."""
+        with self._lock:
+            self._sync()
+            book = self._book
+            standing = [answer for answer in book.ranked.values() if not answer.withdrawn]
+            points = {answer.query: _points(book.records[answer.query]) for answer in standing}
+        return agreement((answer, points[answer.query]) for answer in standing)
+
+
+def _points(record: Record) -> list[Any]:
+    """What tells the points of a query's rows apart; rows of lazy queries are all different."""
+    if record.query.lazy:
+        return list(record.query.numbers)
+    return [row.tobytes() for row in np.asarray(record.query.X)]
 
 
 def _ranking(request: _Read, first: int, size: int) -> Ranking:

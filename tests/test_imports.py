@@ -197,13 +197,13 @@ print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))
 
 PUBLIC = {"Space", "Float", "Int", "Categorical", "Fixed", "Task", "Objective", "Constraint", "Optimizer",
           "minimize", "problems", "Impossible", "Values", "Ranking", "Query", "Trial", "BboptError", "UsageError",
-          "RankRequest", "Ranked", "Slate",
+          "RankRequest", "Ranked", "Slate", "Agreement", "PairAgreement", "RaterAgreement",
           "InProcess", "Processes", "Batch", "Failure", "Outcome", "EvaluatorError",
           "SpaceError", "TaskError", "ExpressionError", "ValueRefused", "UnknownTrial", "AlreadyTold", "NotHandled",
           "Waiting", "Exhausted", "MissingPackage", "StoreError", "StoreMissing", "NotAStore", "StoreTooNew",
           "StoreFull", "StudyMissing", "StudyExists", "TaskMismatch"}  # fmt: skip
 METHODS = ("open", "ask", "enqueue", "cancel", "tell", "fail", "rank", "add", "amend", "retract", "ask_query", "tell_query",
-           "ask_rows", "tell_rows", "open_rows", "statuses", "rank_many", "settle", "rankings", "slates",
+           "ask_rows", "tell_rows", "open_rows", "statuses", "rank_many", "settle", "rankings", "slates", "agreement",
            "best", "recommend", "front", "trials", "to_csv", "from_csv")  # fmt: skip
 
 
