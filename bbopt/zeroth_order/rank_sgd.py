@@ -53,10 +53,13 @@ from bbopt.zeroth_order.rank_state import (
     with_known,
     with_own,
 )
+from bbopt.zeroth_order.smoothing import noise_radius
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 LARGEST_SIZE = 1.0  # within bounds
+CANDIDATES = 4
+VISIBLE, EXACT = 0.01, 1e-6  # least radius where people look, and where exact values are told
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class RankSGD:
     slate: rows per query; slates: gradient slates before a line search; size: the distance from the start to the optimum that
     is expected, per coordinate (root mean square), None for 0.35 within bounds and 1 without; radius: of perturbations, as a
     share of the distance that is expected by then; least: the radius never goes below, in encoded units, None for 0.01 where
-    answers are rankings and 1e-6 where they are values; factor: between the candidates of a line search; candidates: how
-    many of these, None for slate - 2; confirm: line searches that a row must win against the incumbent before that moves;
+    answers are rankings, up to 0.1 where values are noisy, and 1e-6 else; factor: between the candidates of a line search; candidates: how
+    many of these, None for 4, or slate - 2 in small slates; confirm: line searches that a row must win against the incumbent before that moves;
     line_search: False moves by 1 / sqrt(t) of the first step after the t-th gradient slates instead; orthogonal: of the
     perturbations in one slate.
 
@@ -80,7 +83,7 @@ class RankSGD:
     size: float | None = None
     radius: float = 0.2
     least: float | None = None
-    factor: float = 0.5
+    factor: float = 0.6
     candidates: int | None = None
     confirm: int = 1
     line_search: bool = True
@@ -154,7 +157,7 @@ class RankSGD:
         if not len(X):
             challengers = self._challengers(task, state)
             if state.weight:
-                steps = self.candidates or max(1, self.slate - 2)
+                steps = self.candidates or min(CANDIDATES, max(1, self.slate - 2))
                 sizes = step_sizes(state.size, self.factor, max(1, steps - max(0, len(challengers) - 1)))
                 X = steps_along(task, columns, state, sizes)
             X = task.feasible.repair(np.concatenate([X, challengers]), rng)
@@ -186,7 +189,12 @@ class RankSGD:
         return radius_of(task, columns, state, self.radius, self._least(task))
 
     def _least(self, task: Task) -> float:
-        return self.least or (0.01 if task.feedback == "ranking" else 1e-6)
+        if self.least is not None:
+            return self.least
+        noise = task.objectives[0].noise
+        if noise is not None:
+            return noise_radius(noise, "forward")
+        return VISIBLE if task.feedback == "ranking" else EXACT
 
     # -- what follows from answers -------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def gradient_rows(
     task: Task, columns: Array, base: Array, radius: float, n: int, orthogonal: bool, rng: np.random.Generator
 ) -> Rows:
     """The rows of a gradient slate: an array, or a recipe (of independent perturbations) where that would be large."""
-    if n * len(columns) <= WIDE or task.where or task.space.conditional:
+    if n * len(columns) <= WIDE or task.where:
         return perturbed(task, columns, base, radius, n, orthogonal, rng)
     seed, ones = int(rng.integers(2**63)), np.ones(n, int)
     return DirectionRows(base, columns, radius, "gaussian", seed, ones, np.arange(n), task.space)
