@@ -63,6 +63,8 @@ def error_page(request: Request, status: int, kind: str, message: str) -> HTMLRe
         return None
     if request.method not in ("GET", "HEAD") or "text/html" not in request.headers.get("accept", ""):
         return None
+    if (status, kind) == (404, "NotFound"):
+        message = "The address may be incomplete, or from an older version."
     head = HEADS.get(status, "Something went wrong" if status >= 500 else "This cannot be done")
     return _message(status, head, ASK if status in (401, 403) else message, kind=kind)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import logging.config
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,11 @@ def serve(config: Config, started: Callable[[Config, Access], None]) -> None:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         logging.config.dictConfig(LOGGING)
-        _Server(settings, lambda: started(config, access)).run(sockets=[listener])
+        with contextlib.closing(access):
+            server = _Server(settings, lambda: started(config, access))
+            server.run(sockets=[listener])
+            if server.failure is not None:
+                raise server.failure
 
 
 class _Server(uvicorn.Server):
@@ -76,11 +80,15 @@ class _Server(uvicorn.Server):
     def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(settings)
         self._ready = ready
+        self.failure: BaseException | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        try:
             self._ready()
+        except BaseException as error:  # raised when everything that has been opened is closed again
+            self.failure = error
+            self.should_exit = True
 
 
 class _Protocol(H11Protocol):
@@ -112,7 +120,7 @@ class _Protocol(H11Protocol):
             self._patience = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def bind(host: str, port: int) -> Iterator[socket.socket]:
     """A socket at this address, not listening yet. Raises UsageError that says what to do where it cannot be had."""
     try:
@@ -134,7 +142,7 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(store: Path) -> Iterator[None]:
     """Be the only server of a store. Raises UsageError where there is one.
 

@@ -15,12 +15,14 @@ export function columns(count, width, height, aspect, least) {
     const card = Math.min(wide, room * aspect);
     if (card >= least && (best === null || card > best.card)) best = { columns: k, card };
   }
-  return best ?? { columns: Math.min(most, count), card: Math.max(least, (width - GAP * (Math.min(most, count) - 1)) / Math.min(most, count)) };
+  if (best) return best;
+  const k = Math.ceil(count / Math.ceil(count / most)); // as many rows as it takes, evenly filled
+  return { columns: k, card: (width - GAP * (k - 1)) / k };
 }
 
 export function fit(grid, kind, aspect, height) {
   const phone = grid.clientWidth < 560;
-  const least = { image: 200, audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
+  const least = { image: Math.round(175 * Math.sqrt(aspect)), audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
   const found = columns(grid.children.length, grid.clientWidth, height, aspect, least);
   const pairs = phone && kind === "image" && grid.children.length > 1; // a telephone scrolls anyway: two in a row
   grid.style.setProperty("--columns", pairs ? 2 : found.columns);

@@ -20,6 +20,9 @@ export function media(item, { quiet = false, lazy = false } = {}) {
   return element("iframe", { src: item.url, sandbox: "", title: item.alt, tabindex: quiet ? "-1" : null, loading: lazy ? "lazy" : null });
 }
 
+// Earlier winners in a row.
+export const strip = (items) => element("div", { class: `strip ${items[0].kind}` }, items.map((item) => media(item, { quiet: item.kind !== "audio", lazy: true })));
+
 // A small picture of the item for lists: the picture itself, or its letter.
 export function thumbnail(item, name) {
   const small = element("span", { class: `thumbnail ${item.kind}` });

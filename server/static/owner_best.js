@@ -2,7 +2,7 @@
 
 import { owner } from "./api.js";
 import { element } from "./element.js";
-import { media } from "./media.js";
+import { media, strip } from "./media.js";
 import { number } from "./words.js";
 
 function value(of) {
@@ -21,11 +21,11 @@ export async function showBest(box, study) {
   const { best, earlier } = await owner.best(study);
   if (!best || shown === best.item.id + earlier.length) return;
   shown = best.item.id + earlier.length;
-  const params = Object.entries(best.params ?? {});
+  const params = best.item.kind === "table" ? [] : Object.entries(best.params ?? {}); // a table shows them itself
   const values = Object.entries(best.values ?? {});
   box.replaceChildren(
     element("figure", {}, media(best.item), element("figcaption", { class: "muted" }, `trial ${best.number}`)),
     element("div", { class: "facts" }, table([...values, ...params].slice(0, 40)), params.length > 40 ? element("p", { class: "muted" }, `and ${params.length - 40} more, in the export`) : null),
-    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "Before it, newest first"), element("div", { class: "strip" }, earlier.map((item) => media(item, { quiet: true, lazy: true })))) : "",
+    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "Before it, newest first"), strip(earlier)) : "",
   );
 }

@@ -56,7 +56,7 @@ function row(slate) {
     "article",
     { class: `slate ${status}` },
     element("h3", {}, `Slate ${slate.query}`, element("span", { class: "muted" }, [slate.phase, `${counted} of ${slate.quorum} ${slate.quorum === 1 ? "answer" : "answers"}`, status, `asked ${when(slate.asked)}`].filter(Boolean).join(" · "))),
-    element("ol", { class: "items" }, slate.items.map((item) => element("li", { title: `trial ${item.number}: ${item.alt}` }, media(item, { quiet: true, lazy: true }), element("span", {}, element("b", {}, names.get(item.id)), ` ${item.number}`)))),
+    element("ol", { class: `items ${slate.items[0].kind}` }, slate.items.map((item) => element("li", { title: `trial ${item.number}: ${item.alt}` }, media(item, { quiet: item.kind !== "audio", lazy: true }), element("span", {}, element("b", {}, names.get(item.id)), ` ${item.number}`)))),
     slate.answers.length ? element("ul", { class: "answers" }, slate.answers.map((answer) => said(answer, names))) : null,
   );
 }

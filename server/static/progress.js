@@ -3,7 +3,7 @@
 
 import { rater } from "./api.js";
 import { $, element } from "./element.js";
-import { media } from "./media.js";
+import { media, strip } from "./media.js";
 
 const percent = (share) => `${Math.round(100 * share)} %`;
 
@@ -12,7 +12,7 @@ export function showProgress(box, progress) {
   const { answers, goal, round, tie_rate: ties } = progress;
   const part = (name, ...words) => element("span", { class: name }, words);
   const parts = [part("answers", element("b", {}, goal ? `${answers} of ${goal}` : String(answers)), answers === 1 && !goal ? " answer" : " answers")];
-  if (typeof round === "number") parts.unshift(part("round", "round ", element("b", {}, String(round))));
+  if (typeof round === "number") parts.unshift(part("rounds", "round ", element("b", {}, String(round))));
   if (typeof ties === "number") parts.push(part("ties", "ties ", element("b", {}, percent(ties))));
   box.replaceChildren(...parts);
   if (goal) box.append(element("progress", { max: goal, value: Math.min(answers, goal), "aria-label": `${answers} of ${goal} answers` }));
@@ -33,6 +33,6 @@ export async function showBest(box, study) {
   const earlier = found.earlier ?? [];
   shown.replaceChildren(
     element("figure", { class: "now" }, media(found.best.item, { lazy: true }), element("figcaption", {}, "now")),
-    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "before, newest first"), element("div", { class: "strip" }, earlier.map((item) => media(item, { quiet: true, lazy: true })))) : "",
+    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "before, newest first"), strip(earlier)) : "",
   );
 }

@@ -78,7 +78,7 @@ export class Zoom {
     for (const pane of this.dialog.querySelectorAll(".pane")) {
       const place = placeOf(this.state(), pane.dataset.item);
       pane.dataset.bin = place.bin;
-      $(".place", pane).textContent = words(place);
+      $(".place", pane).textContent = words(place).split(",")[0];
     }
   }
 
