@@ -78,6 +78,8 @@ def serve(store: str | None, studies: tuple[str, ...], raters: tuple[str, ...], 
         shown = {DEMO: "picture", **shown}
         studies = studies or (DEMO,)
         raters = raters or ("you",)
+    for rater in raters:
+        import_module("server.access").check_name(rater)
     served, ranked = _studies(path, studies, shown)
     if raters and not ranked:
         raise UsageError(f"--rater: expected a study that is ranked, got {', '.join(served) or 'none'}; give its task feedback \"ranking\"")  # fmt: skip

@@ -28,7 +28,7 @@ from typing import Literal, cast
 
 from bbopt import NotAStore, StoreError, StoreFull, StoreTooNew, UnknownTrial, UsageError
 
-__all__ = ["Access", "Identity", "Link", "LinkExists", "LinkMissing", "Role"]
+__all__ = ["Access", "Identity", "Link", "LinkExists", "LinkMissing", "Role", "check_name"]
 
 Role = Literal["owner", "program", "rater"]
 
@@ -182,8 +182,7 @@ class Access:
             raise UsageError(f"role: expected one of {', '.join(PREFIXES)}, got {role!r}")
         if (study is None) != (role == "owner"):
             raise UsageError(f"study: expected {'none for an owner, who sees all' if role == 'owner' else f'the one that a {role} takes part in'}, got {study!r}")  # fmt: skip
-        if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name != name.strip():
-            raise UsageError(f'name: expected 1 to {NAME_LENGTH} characters without "/", line breaks, or blanks around it; got {name!r}')  # fmt: skip
+        check_name(name)
         if seconds is not None and not 0 < seconds < 1e10:
             raise UsageError(f"seconds: expected how long the link holds, got {seconds}")
         now = self._clock()
@@ -265,6 +264,12 @@ class Access:
         with self._mutex, self._reading:
             self._reader.close()
             self._connection.close()
+
+
+def check_name(name: str) -> None:
+    """Whether a link may be for this name. Raises UsageError."""
+    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable() or "/" in name or name != name.strip():
+        raise UsageError(f'name: expected 1 to {NAME_LENGTH} characters without "/", line breaks, or blanks around it; got {name!r}')  # fmt: skip
 
 
 def _hash(secret: str) -> bytes:
