@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 import bbopt
 
@@ -74,7 +74,7 @@ def error_body(kind: str, message: str) -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message}}
 
 
-class JSON(Response):
+class JSON(JSONResponse):
     """A JSON response that never has NaN, Infinity or half a character in it."""
 
     media_type = "application/json"
