@@ -49,14 +49,15 @@ class Decision:
 
 
 def decide(groups: Sequence[Sequence[int]], incumbent: int) -> Decision:
-    """The decision of ordered groups of tied rows, best first. Of tied rows, those come first that stand first.
+    """The decision of ordered groups of tied rows, best first. Tied rows come in the order of the slate, whose places are
+    random: in which order they were named says nothing.
 
-    >>> decide([[3], [1, 2], [0]], 2).above
-    (3,)
+    >>> decide([[4, 3], [1, 2], [0]], 2).above
+    (3, 4)
     """
     place = next((i for i, group in enumerate(groups) if incumbent in group), None)
     compared = place is not None and sum(len(group) for group in groups) > 1
-    above = tuple(row for group in groups[:place] for row in group) if compared else ()
+    above = tuple(row for group in groups[:place] for row in sorted(group)) if compared else ()
     return Decision(compared, above, compared and len(groups) == 1)
 
 

@@ -214,27 +214,30 @@ class RankSGD:
             return self._stay(task, columns, state, query, GROWTH if answer.verdict == "cannot tell" else 1.0)
         X, sizes = np.asarray(query.X), np.asarray(query.memo["sizes"], float)
         sizes = sizes if len(sizes) == len(X) else np.zeros(len(X))  # rows of a finite space were left out
-        incumbent = int(query.memo["incumbent"])
-        if incumbent >= len(X) or np.abs(X[incumbent] - state.x).max() > 2.0 * JITTER:
-            incumbent = -1  # it was replaced: it cannot work, or there is no point next to it
+        x = int(query.memo["incumbent"])
+        if x >= len(X) or np.abs(X[x] - state.x).max() > 2.0 * JITTER:
+            x = -1  # it was replaced: it cannot work, or there is no point next to it
         if isinstance(answer, Values) and not task.noisy:
-            incumbent = len(X) if len(state.known) else incumbent
-            X, sizes, answer = with_known(state, X, sizes, answer)
-        decision = decide(order(answer), incumbent)
+            if x >= 0 and len(values := values_of(answer, x)):
+                state = replace(state, x=np.array(X[x]), known=values)
+            if len(state.known):
+                x = len(X)
+                X, sizes, answer = with_known(state, X, sizes, answer)
+        groups = order(answer)
+        decision = decide(groups, x)
         if not decision.compared:
             if isinstance(answer, Ranking):
                 return state  # nobody looked at x, or at anything else: the same again
-            first = next((row for group in order(answer) for row in group), -1)
+            first = min(groups[0]) if groups else -1
             if task.noisy or len(state.known) or not len(values_of(answer, first)):
                 return self._stay(task, columns, state, query, 1.0)
             decision = replace(decision, above=(first,))  # x has no value: any that there is will do
         if not decision.above:
-            if isinstance(answer, Values) and not task.noisy:
-                state = replace(state, x=np.array(X[incumbent]), known=values_of(answer, incumbent))
             return self._stay(task, columns, state, query, GROWTH if decision.tied else self.factor)
         if task.noisy and state.wins + 1 < self.confirm:
             above = list(decision.above[: self.slate - 1])
-            return replace(state, step=state.step + 1, rivals=X[above], rival_sizes=sizes[above], wins=state.wins + 1)
+            return replace(compared(task, state, query), step=state.step + 1, rivals=X[above], rival_sizes=sizes[above],
+                           wins=state.wins + 1)  # fmt: skip
         won = decision.above[0]
         known = np.zeros(0) if task.noisy or isinstance(answer, Ranking) else values_of(answer, won)
         size = self._limited(task, columns, next_step(state.size, self.factor, float(sizes[won])))
@@ -244,10 +247,9 @@ class RankSGD:
     def _stay(self, task: Task, columns: Array, state: RankState, query: Query, times: float) -> RankState:
         """x stays, and what was learnt of the gradient there; steps become longer or shorter if any were tried."""
         size = self._limited(task, columns, state.size * times) if np.any(query.memo["sizes"]) else state.size
-        phase, step, none = "gradient" if len(columns) else "line search", state.step + 1, np.zeros(0)
+        phase, step = "gradient" if len(columns) else "line search", state.step + 1
         state = replace(compared(task, state, query), phase=phase, step=step, gradient_step=step, size=size,
-                        favourite=none, favourite_values=none,
-                        rivals=np.zeros((0, len(state.x))), rival_sizes=none, wins=0)  # fmt: skip
+                        rivals=np.zeros((0, len(state.x))), rival_sizes=np.zeros(0), wins=0)  # fmt: skip
         return self._next(task, columns, state)
 
     def _limited(self, task: Task, columns: Array, size: float) -> float:

@@ -123,7 +123,7 @@ def learnt(task: Task, columns: Array, state: RankState, query: Query, answer: A
     groups = [[row for row in group if counts[row]] for group in order(answer)]
     graph = from_groups([group for group in groups if group], query.size)
     if graph.edges:
-        best = next(group[0] for group in groups if group)
+        best = min(next(group for group in groups if group))
         values = np.zeros(0)
         if isinstance(answer, Values) and not task.noisy:
             values = values_of(answer, best)
@@ -160,12 +160,14 @@ def with_own(task: Task, state: RankState, query: Query, answer: Answer) -> Rank
 
 
 def compared(task: Task, state: RankState, query: Query) -> RankState:
-    """Without those points of the user's own that took part in this line search: all of them where values are remembered."""
-    if not len(state.own):
+    """Without the challengers that took part in this line search: all of them where values are remembered. A favourite that
+    came while the slate was out is left for the next one."""
+    asked = {row.tobytes() for row in np.asarray(query.X)} if task.noisy else set()
+    left = np.array([task.noisy and row.tobytes() not in asked for row in state.own], bool)
+    state = replace(state, own=state.own[left], own_values=state.own_values[left])
+    if task.noisy and state.favourite.tobytes() not in asked:
         return state
-    asked = {row.tobytes() for row in np.asarray(query.X)}
-    left = np.array([task.noisy and row.tobytes() not in asked for row in state.own])
-    return replace(state, own=state.own[left], own_values=state.own_values[left])
+    return replace(state, favourite=np.zeros(0), favourite_values=np.zeros(0))
 
 
 def with_known(state: RankState, X: Array, sizes: Array, answer: Values) -> tuple[Array, Array, Values]:
