@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -40,20 +39,7 @@ async def history(
 @router.get("/v1/studies/{study}/agreement", response_model=Agreement, responses=NO_STUDY)
 def agreement(request: Request, study: StudyName, _: Owner) -> Any:
     """How far raters agree with each other, and with themselves on slates that they saw twice."""
-    return finite(showing.agreement(room_of(request, study).opt.agreement()))
-
-
-def finite(value: Any) -> Any:
-    """Plain data with null in place of numbers that JSON does not have.
-
-    >>> finite({"a": [float("nan"), 1.5]})
-    {'a': [None, 1.5]}
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list) else value
+    return room_of(request, study).opt.agreement().to_json()
 
 
 @router.get("/v1/studies/{study}/export", response_class=Response, responses=FILE)

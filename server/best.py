@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 import bbopt
-from server.ledger import Ledger
+from server.ledger import Ledger, phase_of
 
 EARLIER = 8  # shown
 ROUNDS = 64  # looked back at for them
@@ -80,7 +80,7 @@ def winners(ledger: Ledger) -> list[int]:
     for answer in ledger.answers:
         if answer.applied and answer.ranking.groups:
             decided[answer.query] = [*decided.pop(answer.query, []), answer]
-    lines = {query for query in decided if ledger.slates[query].memo.get("phase") == "line search"}
+    lines = {query for query in decided if phase_of(ledger.slates[query]) == "line search"}
     chosen = {query: answers for query, answers in decided.items() if query in lines or not lines}
     return [_winner(answers) for answers in chosen.values()]
 

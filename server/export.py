@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bbopt
-from server.ledger import FIRST, Ledger, person, revision_of
+from server.ledger import FIRST, Ledger, person, phase_of, revision_of
 from server.rooms import Room
 from server.service import Content
 
@@ -62,7 +62,7 @@ def everything(room: Room, definition: dict[str, Any]) -> str:
             {
                 "query": slate.query,
                 "numbers": list(slate.numbers),
-                "phase": slate.memo.get("phase") if isinstance(slate.memo.get("phase"), str) else None,
+                "phase": phase_of(slate),
                 "asked": slate.asked,
                 "owner": slate.owner,
                 "quorum": slate.quorum,

@@ -6,6 +6,7 @@ of the rater "NAME/repeat": a second look of NAME at a slate that NAME has answe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,16 +83,19 @@ class Ledger:
         return sum(map(len, self.mine.values()))
 
     @cached_property
-    def round(self) -> int:
-        """Which round of the search is on, from 1: rounds end with a line search, where there are such, else with a slate."""
-        ended = [slate for slate in self.slates.values() if slate.answered]
-        lines = [slate for slate in ended if slate.memo.get("phase") == "line search"]
-        return 1 + len(lines or ([] if any("phase" in slate.memo for slate in ended) else ended))
-
-    @cached_property
     def open(self) -> Sequence[bbopt.Slate]:
         """Slates that still need answers, in order."""
-        return [slate for slate in self.slates.values() if slate.open and len(slate.numbers) > 1]
+        return [
+            slate
+            for slate in self.slates.values()
+            if not slate.answered and not slate.cancelled and len(slate.numbers) > 1
+        ]
+
+    @cached_property
+    def round(self) -> int:
+        """Which round of the search is on, from 1: rounds end with a line search, where there are such, else with a slate."""
+        phases = Counter([phase_of(slate) for slate in self.slates.values() if slate.answered])
+        return 1 + (phases["line search"] or (0 if phases["gradient"] else phases.total()))
 
     def standing(self, query: int, name: str) -> bbopt.Ranked | None:
         """The answer of this name to this query that counts or is recorded, None if there is none or it was taken back."""
@@ -99,14 +103,21 @@ class Ledger:
         return None if answer is None or answer.withdrawn else answer
 
 
+def phase_of(slate: bbopt.Slate) -> str | None:
+    """The strategy's word for what a slate is for: "gradient", "line search"; None where it has none."""
+    phase = slate.memo.get("phase")
+    return phase if isinstance(phase, str) else None
+
+
 def tie_rate(answers: Sequence[bbopt.Ranked]) -> float | None:
     """Share of judged pairs that were tied; None before any pair was judged."""
     pairs = ties = 0
     for answer in answers:
-        sizes = [len(group) for group in answer.ranking.groups]
-        seen = sum(sizes)
+        groups = answer.ranking.groups
+        seen = answer.size - len(answer.ranking.unseen) if groups else 0
         pairs += seen * (seen - 1) // 2
-        ties += sum(size * (size - 1) // 2 for size in sizes)
+        if len(groups) < seen:
+            ties += sum(len(group) * (len(group) - 1) // 2 for group in groups)
     return ties / pairs if pairs else None
 
 

@@ -291,25 +291,33 @@ class History(Reply):
 
 class Pair(Reply):
     raters: list[str]
-    slates: int
-    tau: float | None = Field(description="Kendall's tau-b over shared slates; null where it is not defined.")
+    slates: int = Field(description="That both ranked.")
+    tau: float | None = Field(
+        description="Kendall's tau-b over the pairs of items that both looked at; null where one tied all."
+    )
 
 
 class Repeats(Reply):
     slates: int
-    tau: float | None
+    tau: float | None = Field(description="Kendall's tau-b between the two looks.")
 
 
 class RaterFacts(Reply):
     rater: str
     answers: int
     tie_rate: float | None
-    circular_triads: int | None
-    zeta: float | None = Field(description="Kendall's coefficient of consistency, 1 without circular triads.")
-    repeats: Repeats | None
+    triads: int = Field(description="Closed by judgements from several slates.")
+    circular_triads: int
+    zeta: float | None = Field(
+        description="Kendall's coefficient of consistency, 1 without circular triads; null without triads."
+    )
+    repeats: Repeats | None = Field(description="Slates that were seen twice.")
 
 
 class Agreement(Reply):
     pairs: list[Pair]
-    w: float | None = Field(description="Kendall's coefficient of concordance.")
+    w: float | None = Field(
+        description="Kendall's coefficient of concordance, null where no slate was ranked in full by two."
+    )
+    w_slates: int
     raters: list[RaterFacts]

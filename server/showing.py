@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from server.access import Identity
 from server.best import Favourite
 from server.ids import Place
-from server.ledger import BEST, FIRST, Ledger, person
+from server.ledger import BEST, FIRST, Ledger, person, phase_of
 from server.rooms import Room
 from server.service import Shown, iso, slate_id, stored_answer
 
@@ -119,13 +119,12 @@ async def history(room: Room, after: int | None, limit: int) -> dict[str, Any]:
         slate = ledger.slates[query]
         places = [Place(query, row, FIRST) for row in range(len(slate.numbers))]
         shown = await items(room, ALL, places)
-        phase = slate.memo.get("phase")
         slates.append({
             "slate": slate_id(room, ALL, Place(query)),
             "query": query,
             "first": slate.numbers[0],
             "size": len(slate.numbers),
-            "phase": phase if isinstance(phase, str) else None,
+            "phase": phase_of(slate),
             "asked": slate.asked,
             "owner": slate.owner,
             "quorum": slate.quorum,

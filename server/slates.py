@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import bbopt
 from server.ids import Ids, Place
-from server.ledger import FIRST, REPEAT, Ledger, person, place_of, rater_at, skipped
+from server.ledger import FIRST, REPEAT, Ledger, person, phase_of, place_of, rater_at, skipped
 
 OWNER = "rater:"
 """What the log's owner of a slate begins with that was asked for a rater."""
@@ -83,7 +83,7 @@ def choose(
         if rater in slate.raters or missing(slate) <= len(leases.holders(slate, now) - {rater}):
             continue
         mine = slate.owner == OWNER + rater or leases.end(slate, rater) > now
-        free.append((not mine, slate.memo.get("phase") != "line search", slate.query))
+        free.append((not mine, phase_of(slate) != "line search", slate.query))
     first = min(free, default=None)
     if first is not None and not first[0]:
         return Place(first[2])
