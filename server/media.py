@@ -94,11 +94,11 @@ class Media:
             self._bytes += len(rendering.data)
             if rendering.failed:
                 self._retry[key] = time.monotonic() + RETRY_SECONDS
-            for old, future in list(self._kept.items()):
-                if self._bytes <= self._limit:
+            while self._bytes > self._limit:
+                oldest = next((old for old, future in self._kept.items() if old != key and future.done()), None)
+                if oldest is None:
                     break
-                if old != key and future.done():
-                    self._drop(old)
+                self._drop(oldest)
         return rendering
 
 
