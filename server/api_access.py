@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import NAME_LENGTH, YEAR, Access, Identity, Link, LinkExists, LinkMissing, Role
 from server.config import Config
+from server.entry import AGAINST
 from server.errors import ApiError
 from server.identity import SCOPE_KEY, Presented, cookie_name, found, refused, require
 
@@ -155,7 +156,7 @@ def links(study: str, request: Request, who: Owner) -> Links:
     return _links(_parts(request)[0].links(study))
 
 
-@router.post("/v1/studies/{study}/links", status_code=201)
+@router.post("/v1/studies/{study}/links", status_code=201, responses=AGAINST)
 def issue(study: str, body: NewLink, request: Request, who: Owner) -> IssuedLink:
     """A link for a rater, or a token for a program. It is shown this once."""
     _must_exist(request, study)
