@@ -44,7 +44,7 @@ def page_in(browser: Any, **options: Any) -> Iterator[Any]:
     the content policy refused, requests that failed, requests to other hosts. `page.complaints` can be cleared on the way.
     """
     context = browser.new_context(**(options or DESKTOP))
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     page.complaints = []
     page.hosts = set()

@@ -199,8 +199,9 @@ function lost(error) {
 
 async function send(verdict = null) {
   if (busy || !slate || (verdict === null && !answer.ready(state))) return;
-  busy = true;
   const { groups, unseen } = answer.groupsOf(state, slate.items.map((item) => item.id));
+  if (verdict === null && groups.length < 2 && unseen.length) return notice.say("Alone this says nothing: look at the others too, or press “Skip”.");
+  busy = true;
   const elapsed = clock.stop();
   keep();
   drafts.pending = { slate: slate.id, body: { groups: verdict ? [] : groups, unseen: verdict ? [] : unseen, verdict, revision: slate.revision + 1, elapsed_ms: elapsed } };
