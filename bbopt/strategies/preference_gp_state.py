@@ -161,14 +161,15 @@ def value_pairs(places: Array, values: Array, exact: bool) -> tuple[Array, Array
     >>> value_pairs(np.array([0, 1, 2]), np.array([3.0, 1.0, 2.0]), True)[0].tolist()
     [[1, 2], [2, 0], [1, 0]]
     """
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values, kind="stable") if exact else np.arange(len(values))
     sorted_values, rows, n = values[order], places[order], len(order)
     found = [np.zeros((0, 2), np.int64)]
     step = 1
     while step < n:
-        pairs = np.column_stack([rows[:-step], rows[step:]])
-        found.append(pairs[(sorted_values[:-step] < sorted_values[step:]) & (pairs[:, 0] != pairs[:, 1])])
-        step *= 2
+        upper, lower = (rows[:-step], rows[step:]), (sorted_values[:-step], sorted_values[step:])
+        pairs = np.where((lower[0] < lower[1])[:, None], np.column_stack(upper), np.column_stack(upper[::-1]))
+        found.append(pairs[(lower[0] != lower[1]) & (pairs[:, 0] != pairs[:, 1])])
+        step = max(step + 1, int(1.5 * step))
     pairs = np.concatenate(found)
     if exact or not len(pairs):
         return pairs, np.ones(len(pairs))
