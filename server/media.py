@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import threading
 import time
@@ -32,11 +33,14 @@ FAILED = Rendering("text/plain", b"This one could not be rendered.", "not render
 RETRY_SECONDS = 30.0
 """A point that could not be rendered is tried again after this time: the reason may have gone away."""
 
+OVERHEAD = 1024
+"""Bytes of memory that an entry takes beside its data."""
+
 _log = logging.getLogger("bbopt.server.render")
 
 
 class Media:
-    """The renderings of a study. Thread-safe. bytes_limit: data kept in memory, at least the last one.
+    """The renderings of a study. Thread-safe. bytes_limit: of what is kept in memory, at least the last one.
 
     One rendering is made at a time, in a thread of its own, so that a slow renderer occupies none that answers others.
     """
@@ -45,41 +49,40 @@ class Media:
         self._renderer, self._limit = renderer, bytes_limit
         self._worker = ThreadPoolExecutor(1, "render")
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, Future[Rendering]] = OrderedDict()  # least recently used first
-        self._retry: dict[Hashable, float] = {}  # of failed ones: when to try again
+        self._kept: OrderedDict[Hashable, tuple[Rendering, float]] = (
+            OrderedDict()
+        )  # until when; least recently used first
+        self._coming: dict[Hashable, Future[Rendering]] = {}
         self._bytes = 0
 
     def get(self, key: Hashable, params: Mapping[str, Any]) -> Rendering:
         """The rendering of the point that `key` names; waits while it is made. One that failed has `failed` set, and says
         so in words for people; the reason is in the log."""
-        return self._of(key, params).result()
+        found = self._of(key, params)
+        return found if isinstance(found, Rendering) else found.result()
 
     async def fetch(self, key: Hashable, params: Mapping[str, Any]) -> Rendering:
         """`get` for coroutines: waits without a thread."""
-        future = self._of(key, params)
+        found = self._of(key, params)
         # Shielded: others wait for the same one, and a reader who leaves must not cancel it for them.
-        return future.result() if future.done() else await asyncio.shield(asyncio.wrap_future(future))
+        return found if isinstance(found, Rendering) else await asyncio.shield(asyncio.wrap_future(found))
 
     def close(self) -> None:
         """Ends the renderer. What is waiting comes back as failed."""
         self._renderer.close()
         self._worker.shutdown(wait=True)
 
-    def _of(self, key: Hashable, params: Mapping[str, Any]) -> Future[Rendering]:
+    def _of(self, key: Hashable, params: Mapping[str, Any]) -> Rendering | Future[Rendering]:
         with self._lock:
-            future = self._kept.get(key)
-            if future is not None and time.monotonic() < self._retry.get(key, float("inf")):
-                self._kept.move_to_end(key)
-                return future
-            self._drop(key)
-            self._kept[key] = future = self._worker.submit(self._render, key, params)
-            return future
-
-    def _drop(self, key: Hashable) -> None:
-        self._retry.pop(key, None)
-        future = self._kept.pop(key, None)
-        if future is not None:
-            self._bytes -= len(future.result().data)
+            if key in self._kept:
+                rendering, until = self._kept[key]
+                if time.monotonic() < until:
+                    self._kept.move_to_end(key)
+                    return rendering
+                self._drop(key)
+            if key not in self._coming:
+                self._coming[key] = self._worker.submit(self._render, key, params)
+            return self._coming[key]
 
     def _render(self, key: Hashable, params: Mapping[str, Any]) -> Rendering:
         try:
@@ -91,15 +94,16 @@ class Media:
             _log.exception("a renderer failed")
             rendering = FAILED
         with self._lock:
-            self._bytes += len(rendering.data)
-            if rendering.failed:
-                self._retry[key] = time.monotonic() + RETRY_SECONDS
-            while self._bytes > self._limit:
-                oldest = next((old for old, future in self._kept.items() if old != key and future.done()), None)
-                if oldest is None:
-                    break
-                self._drop(oldest)
+            self._coming.pop(key, None)
+            self._kept[key] = rendering, time.monotonic() + RETRY_SECONDS if rendering.failed else math.inf
+            self._bytes += OVERHEAD + len(rendering.data)
+            while self._bytes > self._limit and len(self._kept) > 1:
+                self._drop(next(iter(self._kept)))
         return rendering
+
+    def _drop(self, key: Hashable) -> None:
+        rendering, _ = self._kept.pop(key)
+        self._bytes -= OVERHEAD + len(rendering.data)
 
 
 def response(rendering: Rendering, request: Request) -> Response:

@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.media import FAILED, Media, response
+from server.media import FAILED, OVERHEAD, Media, response
 from server.rendering import RenderFailed, Rendering, rendering_of
 
 WAV = b"RIFF\x00\x00\x00\x00WAVE" + bytes(range(88))
@@ -74,7 +74,7 @@ def test_coroutines_wait_without_threads_and_may_leave() -> None:
 
 def test_the_bound_drops_what_was_not_used_for_longest() -> None:
     renderer = Slow()
-    media = Media(renderer, bytes_limit=300)
+    media = Media(renderer, bytes_limit=3 * (OVERHEAD + 100))
     for i in (0, 1, 2):
         media.get(i, {"i": i, "size": 100})
     media.get(0, {"i": 0, "size": 100})
@@ -84,8 +84,8 @@ def test_the_bound_drops_what_was_not_used_for_longest() -> None:
     assert renderer.calls[:4] == [1, 1, 1, 1]
     media.get(1, {"i": 1, "size": 100})
     assert renderer.calls[1] == 2
-    media.get(4, {"i": 4, "size": 1_000})
-    assert media.get(4, {"i": 4, "size": 1_000}).data == b"x" * 1_000
+    media.get(4, {"i": 4, "size": 9_000})
+    assert media.get(4, {"i": 4, "size": 9_000}).data == b"x" * 9_000
     assert renderer.calls[4] == 1, "one that is larger than the bound is kept until the next"
     media.close()
 
