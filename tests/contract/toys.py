@@ -160,3 +160,41 @@ def near(task: Task, x: Array, width: float, n: int, rng: np.random.Generator) -
 def best_of(reply: Reply, otherwise: Array) -> Array:
     order = order_of(reply.answer)
     return np.asarray(reply.X)[order[0]] if order else otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class LadderState:
+    """The point, the step, whether a decision is due (else a look around), and what came too late to count."""
+
+    x: Array
+    step: int = 0
+    deciding: bool = False
+    late: int = 0
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A machine of steps: looks around x (one person's answer is enough, any number may be out), then everybody decides
+    between x and the winner. While a decision is out, further looks belong to the step before it."""
+
+    handles: ClassVar[frozenset[str]] = frozenset({"rankings", "noise"})
+    learns: ClassVar[Literal["rows", "queries"]] = "queries"
+    instant: ClassVar[bool] = True
+    scripted: ClassVar[bool] = True
+
+    def init(self, task: Task, key: Key) -> LadderState:
+        return LadderState(np.full(task.space.dimension, 0.5))
+
+    def ask(self, task: Task, state: LadderState, request: Request, key: Key) -> Query:
+        rows = near(task, state.x, 0.2, 3, key.rng("rows"))
+        out = any(query.memo.get("step") == state.step and "look" not in query.memo for query in request.open)
+        if state.deciding and not out:
+            return Query(rows, memo={"step": state.step})
+        return Query(rows, memo={"step": state.step - state.deciding, "look": True, "quorum": 1})
+
+    def tell(self, task: Task, state: LadderState, query: Query, answer: Answer) -> LadderState:
+        if query.memo["step"] != state.step:
+            return replace(state, late=state.late + 1)
+        order = order_of(answer)
+        x = np.asarray(query.X)[order[0]] if order else state.x
+        return LadderState(x, state.step + 1, not state.deciding, state.late)
