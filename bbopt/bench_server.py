@@ -81,26 +81,40 @@ def make_study(store: Path, strategy: str = "rank-sgd") -> None:
     bbopt.Optimizer(TASK, strategy, store=store, name=STUDY).close()
 
 
-async def rank(server: ServerProcess, arrivals: Arrivals) -> list[Rater]:
+def people(server: ServerProcess) -> list[Rater]:
+    """A rater for each token."""
+    return [Rater(name, STUDY, Http("127.0.0.1", server.port, token)) for name, token in server.tokens.items()]
+
+
+async def rank(raters: Sequence[Rater], arrivals: Arrivals) -> None:
     """Everybody ranks until nothing arrives any more."""
-    raters = [Rater(name, STUDY, Http("127.0.0.1", server.port, token)) for name, token in server.tokens.items()]
     async with asyncio.TaskGroup() as group:
-        group.create_task(arrivals.run(len(raters)))
+        group.create_task(arrivals.run())
         for rater in raters:
             group.create_task(rater.run(arrivals))
-    return raters
 
 
-async def kill_often(server: ServerProcess, arrivals: Arrivals, kills: int, rng: random.Random) -> None:
-    """Kill the server at random moments of its work and start it again; then let the arrivals end."""
+async def kill_often(
+    server: ServerProcess, raters: Sequence[Rater], arrivals: Arrivals, kills: int, rng: random.Random
+) -> int:
+    """Kill the server at random moments and start it again; then let the arrivals end. Every other time the moment is within
+    10 ms of an answer that is on its way. Returns how many answers were in the store, and their raters did not know."""
+    unknown = 0
     for number in range(kills):
         await asyncio.sleep(rng.uniform(0.2, 2.0))
+        if number % 2:
+            while all(rater.answers[-1].done for rater in raters if rater.answers):
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(rng.uniform(0.0, 0.010))
         server.kill()
+        acknowledged = {answer.serial for rater in raters for answer in rater.answers if answer.done}
+        opt = bbopt.Optimizer.open(server.store, STUDY)
+        unknown += len({answer.details["elapsed_ms"] for answer in opt.rankings()} - acknowledged)
+        opt.close()
         await asyncio.to_thread(server.start)
-        print(f"\r  killed and started again {number + 1} times", end="", file=sys.stderr)
-    print(file=sys.stderr)
     await asyncio.sleep(1.0)
     arrivals.stop()
+    return unknown
 
 
 def percentiles(seconds: Sequence[float]) -> tuple[float, float, float]:
@@ -113,18 +127,20 @@ def steady(store: Path, answers: int) -> tuple[float, float, Found]:
     """The load without kills. The 95th percentile of an answer, the pace as a share of the rate, and what the store says."""
     make_study(store)
     server = ServerProcess(store, [f"rater {i:02}" for i in range(RATERS)], "--renderer", RENDERER)
+    arrivals, raters = Arrivals(RATE, RATERS, answers), people(server)
     start = time.perf_counter()
     try:
-        raters = asyncio.run(rank(server, Arrivals(RATE, answers)))
-        wall, memory = time.perf_counter() - start, server.resident()
+        asyncio.run(rank(raters, arrivals))
+        wall, memory = time.perf_counter() - arrivals.began, server.resident()
     finally:
         server.stop()
     given = [answer for rater in raters for answer in rater.answers]
     seconds = [answer.done - answer.due for answer in given if answer.done is not None]
-    print(f"{len(given):,} answers of {RATERS} raters in {wall:.1f} s")
+    print(f"first slates of {RATERS} raters who came at once: {arrivals.began - start:.1f} s")
+    print(f"{len(given):,} answers in {wall:.1f} s")
     for what, times in (
         ("answer", seconds),
-        ("next", [value for rater in raters for value in rater.next_seconds]),
+        ("next", [value for rater in raters for value in rater.next_seconds[1:]]),
         ("item", [value for rater in raters for value in rater.item_seconds]),
     ):
         median, most, largest = (1e3 * value for value in percentiles(times))
@@ -137,7 +153,7 @@ def steady(store: Path, answers: int) -> tuple[float, float, Found]:
     commits = re.findall(rf"study {STUDY}: (\d+) answers in (\d+) commits", server.log.read_text())
     for written, together in commits:
         print(f"  {int(written):,} answers in {int(together):,} commits")
-    pace = (answers / RATE) / max(max(a.done or 0.0 for a in given) - start, answers / RATE)
+    pace = (answers / RATE) / max(max(answer.done or 0.0 for answer in given) - arrivals.began, answers / RATE)
     return percentiles(seconds)[1], pace, check(store, STUDY, given)
 
 
@@ -145,21 +161,24 @@ def killed(store: Path, kills: int) -> Found:
     """The load with kills."""
     make_study(store)
     server = ServerProcess(store, [f"rater {i:02}" for i in range(RATERS)], "--renderer", RENDERER)
-    arrivals = Arrivals(RATE)
+    arrivals, raters = Arrivals(RATE, RATERS), people(server)
 
-    async def both() -> list[Rater]:
+    async def both() -> int:
         async with asyncio.TaskGroup() as group:
-            ranking = group.create_task(rank(server, arrivals))
-            group.create_task(kill_often(server, arrivals, kills, random.Random(0)))
-        return ranking.result()
+            group.create_task(rank(raters, arrivals))
+            killing = group.create_task(kill_often(server, raters, arrivals, kills, random.Random(0)))
+        return killing.result()
 
     try:
-        raters = asyncio.run(both())
+        unknown = asyncio.run(both())
     finally:
         server.stop()
     given = [answer for rater in raters for answer in rater.answers]
-    again = [answer for answer in given if answer.tries > 1]
-    print(f"{len(given):,} answers while the server was killed {kills} times; {len(again)} were sent more than once")
+    again = sum(answer.tries > 1 for answer in given)
+    print(
+        f"{len(given):,} answers while the server was killed {kills} times: {again} were sent more than once, as they got no"
+    )
+    print(f"receipt, and {unknown} of them were in the store already")
     return check(store, STUDY, given)
 
 

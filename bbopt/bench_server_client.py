@@ -89,30 +89,39 @@ class Answered:
 
 
 class Arrivals:
-    """Serial numbers of answers and when they are due, `rate` in a second, until `stop` or `most` of them."""
+    """Serial numbers of answers and when they are due, `rate` in a second, until `stop` or `most` of them. They begin when
+    all `raters` have a slate; `began` is when that was."""
 
-    def __init__(self, rate: float, most: int | None = None) -> None:
-        self._rate, self._most = rate, most
+    def __init__(self, rate: float, raters: int, most: int | None = None) -> None:
+        self._rate, self._raters, self._most = rate, raters, most
+        self._ready = asyncio.Semaphore(0)
+        self.began = 0.0
         self._due: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
         self._serials = count(1)
         self._stopped = False
 
-    async def run(self, raters: int) -> None:
-        """Let them come; at the end, send `raters` home."""
-        start = time.perf_counter()
+    async def run(self) -> None:
+        """Let them come; at the end, send the raters home."""
+        for _ in range(self._raters):
+            await self._ready.acquire()
+        self.began = time.perf_counter()
         for serial in self._serials:
-            due = start + serial / self._rate
+            due = self.began + serial / self._rate
             await asyncio.sleep(max(due - time.perf_counter(), 0.0))
             if self._stopped:
                 break
             self._due.put_nowait((serial, due))
             if serial == self._most:
                 break
-        for _ in range(raters):
+        for _ in range(self._raters):
             self._due.put_nowait(None)
 
     def stop(self) -> None:
         self._stopped = True
+
+    def ready(self) -> None:
+        """A rater has the first slate."""
+        self._ready.release()
 
     async def next(self) -> tuple[int, float] | None:
         """The next one, None at the end."""
@@ -133,9 +142,11 @@ class Rater:
 
     async def run(self, arrivals: Arrivals) -> None:
         """Rank until nothing arrives any more."""
-        while True:
+        for turn in count():
             slate = await self._slate()
             groups, unseen = judgement([await self._point(item["url"]) for item in slate["items"]])
+            if not turn:
+                arrivals.ready()
             arrival = await arrivals.next()
             if arrival is None:
                 break

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import bbopt
-from bbopt.bench_server import RENDERER, STUDY, check, kill_often, make_study, rank
-from bbopt.bench_server_client import Arrivals, Rater
+from bbopt.bench_server import RENDERER, STUDY, check, kill_often, make_study, people, rank
+from bbopt.bench_server_client import Arrivals
 from bbopt.bench_server_process import ServerProcess
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="the server's lock is that of POSIX systems")
@@ -99,16 +99,16 @@ def ranked_while_killed(folder: Path, raters: int, kills: int, rate: float, seed
     store = folder / "killed.db"
     make_study(store)
     server = ServerProcess(store, [f"rater {i}" for i in range(raters)], "--renderer", RENDERER)
-    arrivals = Arrivals(rate)
+    arrivals, everybody = Arrivals(rate, raters), people(server)
 
-    async def both() -> list[Rater]:
+    async def both() -> None:
         async with asyncio.TaskGroup() as group:
-            ranking = group.create_task(rank(server, arrivals))
-            group.create_task(kill_often(server, arrivals, kills, random.Random(seed)))
-        return ranking.result()
+            group.create_task(rank(everybody, arrivals))
+            group.create_task(kill_often(server, everybody, arrivals, kills, random.Random(seed)))
 
     try:
-        answers = [answer for rater in asyncio.run(both()) for answer in rater.answers]
+        asyncio.run(both())
+        answers = [answer for rater in everybody for answer in rater.answers]
         # The live server's next slate, and that of a process which reads the log as it was just before.
         twin = bbopt.Optimizer.open(copied(store, folder / "twin.db"), STUDY)
         replayed = twin.ask_query(6, owner="rater:eve")
