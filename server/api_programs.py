@@ -82,7 +82,7 @@ def _line(rooms: Rooms, name: str) -> dict[str, Any]:
         "name": name,
         "feedback": room.opt.task.feedback,
         "strategy": strategy.get("name") or strategy["class"],
-        "answers": room.ledger().total,
+        "answers": len(room.opt.rankings()),
         "trials": sum(room.opt.statuses().values()),
         "paused": room.paused,
     }

@@ -58,7 +58,7 @@ class ApiError(Exception):
     def of(cls, error: bbopt.BboptError) -> ApiError:
         """The same refusal as an answer to a request."""
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
-        headers = {"Retry-After": "2"} if status == 503 else None
+        headers = {"Retry-After": "2"} if status == 503 or isinstance(error, bbopt.Waiting) else None
         return cls(status, type(error).__name__, str(error), headers=headers)
 
     def response(self) -> Response:

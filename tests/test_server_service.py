@@ -292,7 +292,7 @@ def test_slates_are_shown_again(store: Path) -> None:
 
 
 def test_with_an_answer_its_repeat_is_taken_back(tmp_path: Path) -> None:
-    with inside(make(tmp_path / "runs.db", strategy="preference-gp"), repeats=0.99) as server:
+    with inside(make(tmp_path / "runs.db", strategy="cmaes"), repeats=0.99) as server:
         for _ in range(12):
             slate = server.slate()
             query, look = server.place(slate, "ann")
