@@ -22,6 +22,7 @@ from bbopt.strategy import Recommends, Strategy
 from bbopt.task import Task
 from bbopt.zeroth_order.rank_gradient import best_of
 from bbopt.zeroth_order.rank_line_search import along, decide, next_step, step_sizes
+from bbopt.zeroth_order.rank_slates import normal
 from bbopt.zeroth_order.rank_state import RankState
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -154,8 +155,17 @@ def run(
 
 
 def differences(
-    function: Function, start: Array, m: int, candidates: int, *, seed: int = 0, until: float, rows: float, factor: float = 0.5
-) -> Run:  # fmt: skip
+    function: Function,
+    start: Array,
+    m: int,
+    candidates: int,
+    *,
+    seed: int = 0,
+    until: float = -math.inf,
+    rows: float,
+    factor: float = 0.5,
+    orthogonal: bool = False,
+) -> Run:
     """The rival that sees values: forward differences along m normal directions, and the line search of rank-sgd by order.
 
     g = 1 / m sum_i (f(x + mu xi_i) - f(x)) / mu xi_i with mu = 1e-6, whose expected squared cosine to the gradient is
@@ -166,7 +176,7 @@ def differences(
     share = m / (m + d + 1.0)
     values, asked = [value], [count]
     while value > until and count < rows:
-        steps = rng.standard_normal((m, d))
+        steps = normal(rng, m, d, orthogonal)
         g = (function(x + radius * steps) - value) / radius @ steps / m
         g /= np.sqrt((g**2).sum() * share)
         sizes = step_sizes(size, factor, candidates)

@@ -169,7 +169,9 @@ def test_a_full_ranking_of_values_is_their_rank_statistic(values: list[int]) -> 
 
 @given(st.permutations(range(9)), st.lists(st.integers(1, 8), max_size=4), st.integers(0, 3))
 def test_groups_are_the_edges_that_they_say(rows: list[int], cuts: list[int], unseen: int) -> None:
-    groups = [part.tolist() for part in np.split(np.array(rows[unseen:]), sorted(set(cuts) & set(range(1, 9 - unseen))))]
+    groups = [
+        part.tolist() for part in np.split(np.array(rows[unseen:]), sorted(set(cuts) & set(range(1, 9 - unseen))))
+    ]
     one, two = from_groups(groups, 9), from_edges(as_edges(groups), 9)
     np.testing.assert_array_equal(one.weights, two.weights)
     np.testing.assert_array_equal(one.degrees, two.degrees)
