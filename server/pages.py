@@ -115,7 +115,9 @@ def owner_page(request: Request, study: str) -> Response:
 
 
 def _missing() -> HTMLResponse:
-    return _message(404, HEADS[404], "This server has no such study. It may have another name, or another store is served.")
+    return _message(
+        404, HEADS[404], "This server has no such study. It may have another name, or another store is served."
+    )
 
 
 def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -100,7 +100,9 @@ class Person:
         if not set(self.items) <= set(self.numbers):
             origin = self.page.url.partition("/rate")[0]
             shown = [self.page.context.request.get(f"{origin}/v1/items/{item}").body() for item in self.items]
-            slates = ({self.picture(number): number for number in slate.numbers} for slate in reversed(self.opt.slates()))
+            slates = (
+                {self.picture(number): number for number in slate.numbers} for slate in reversed(self.opt.slates())
+            )
             here = next(slate for slate in slates if set(slate) == set(shown))  # the newest: pictures may come again
             self.numbers.update({item: here[picture] for item, picture in zip(self.items, shown, strict=True)})
         return sorted(self.items, key=self.liking, reverse=True)

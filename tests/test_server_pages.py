@@ -90,7 +90,9 @@ def test_ten_slates_by_drag_click_and_keyboard(
         ann.send()
         ann.look()
         page.keyboard.press("u")
-        page.wait_for_function("item => document.querySelector(`.card[data-item='${item}'][data-bin=best]`)", arg=order[-1])
+        page.wait_for_function(
+            "item => document.querySelector(`.card[data-item='${item}'][data-bin=best]`)", arg=order[-1]
+        )
         ann.know()
         ann.click(order[-1], order[0], order[1])  # the old answer is there to start from; a click takes it back
         ann.send()
@@ -153,7 +155,9 @@ def test_ten_slates_by_drag_click_and_keyboard(
         assert 0 < answer.details["elapsed_ms"] < 120_000
         assert not answer.ranking.unseen or answer.details["kind"] == "skip"
     assert stored[-1].ranking.verdict == "cannot tell"
-    assert problem(best["params"])["liking"] > max(problem(opt.trial(ann.numbers[item]).params)["liking"] for item in first)
+    assert problem(best["params"])["liking"] > max(
+        problem(opt.trial(ann.numbers[item]).params)["liking"] for item in first
+    )
 
 
 def test_a_phone_drags_by_touch_and_leaves_unseen_what_it_never_showed(

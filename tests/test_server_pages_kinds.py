@@ -44,7 +44,9 @@ def module(browser: Any) -> Iterator[Any]:
 
         page.route("**/*", answer)
         page.goto("http://127.0.0.1:9/")
-        yield lambda name, script: page.evaluate(f"async () => {{ const m = await import('/static/{name}'); {script} }}")
+        yield lambda name, script: page.evaluate(
+            f"async () => {{ const m = await import('/static/{name}'); {script} }}"
+        )
 
 
 def test_steps_of_an_answer(module: Any) -> None:
@@ -115,7 +117,10 @@ def test_what_an_answer_tells(module: Any) -> None:
 
 def test_cards_fill_the_window(module: Any) -> None:
     """All cards on the screen where they stay large enough, else as many columns as fit."""
-    found = module("fit.js", "return [[6, 1248, 620, 4/3, 175], [8, 1248, 620, 4/3, 175], [6, 1248, 560, 0.72, 148], [30, 1248, 560, 4/3, 175]].map((a) => m.columns(...a).columns);")
+    found = module(
+        "fit.js",
+        "return [[6, 1248, 620, 4/3, 175], [8, 1248, 620, 4/3, 175], [6, 1248, 560, 0.72, 148], [30, 1248, 560, 4/3, 175]].map((a) => m.columns(...a).columns);",
+    )
     assert found == [3, 4, 6, 6]
 
 
@@ -144,10 +149,15 @@ def test_sounds_count_as_seen_once_they_were_played(browser: Any, tmp_path: Path
 def test_what_a_renderer_writes_runs_nowhere(browser: Any, tmp_path: Path) -> None:
     store = tmp_path / "runs.db"
     (tmp_path / "evil_renderer.py").write_text(EVIL)
-    task = bbopt.Task(bbopt.Space({"x": bbopt.Float(0, 1), "<img src=x onerror=alert(1)>": bbopt.Float(0, 1)}), feedback="ranking")
+    task = bbopt.Task(
+        bbopt.Space({"x": bbopt.Float(0, 1), "<img src=x onerror=alert(1)>": bbopt.Float(0, 1)}), feedback="ranking"
+    )
     bbopt.Optimizer(task, "rank-sgd", store=store, name="odd").close()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
-    with serving(store, "--rater", "ann", "--renderer", "evil_renderer:draw", env=env) as live, page_in(browser) as page:
+    with (
+        serving(store, "--rater", "ann", "--renderer", "evil_renderer:draw", env=env) as live,
+        page_in(browser) as page,
+    ):
         page.goto(live.link("ann"))
         page.wait_for_selector("#go:visible")
         page.evaluate("addEventListener('message', () => (document.title = 'taken'))")

@@ -117,7 +117,9 @@ def test_templates_have_no_inline_script_or_style_and_name_files_that_exist(path
 @pytest.mark.parametrize("path", sorted(STATIC.glob("*.js")), ids=lambda path: path.name)
 def test_scripts_build_no_markup_from_text_and_import_files_that_exist(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|https?://(?!www\.w3\.org)", text)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|https?://(?!www\.w3\.org)", text
+    )
     for name in re.findall(r'from "\./([\w.]+)"', text):
         assert (STATIC / name).is_file()
     assert len(text.splitlines()) < 400

@@ -73,9 +73,11 @@ for (let first = true; ; first = false) {
     }
     const now = JSON.stringify([facts.progress, facts.trials, facts.statuses]);
     if (now !== seen) {
-      const fresh = [showBest($("#best"), study)];
-      if (facts.feedback === "ranking") fresh.push(history.refresh(), showAgreement($("#agreement"), study, history));
-      await Promise.all(fresh);
+      await showBest($("#best"), study);
+      if (facts.feedback === "ranking") {
+        await history.refresh();
+        await showAgreement($("#agreement"), study, history);
+      }
       seen = now;
     }
   } catch (error) {

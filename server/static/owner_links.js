@@ -54,10 +54,10 @@ export class Links {
       this.box.replaceChildren(element("p", { class: "muted" }, "No links yet."));
       return;
     }
-    const head = ["Name", "For", "Made", "Holds until", ""].map((text) => element("th", { scope: "col", class: "text" }, text));
+    const head = ["Name", "For", "Made", "Holds until", ""].map((text, index) => element("th", { scope: "col", class: `text ${index === 1 || index === 2 ? "wide" : ""}` }, text));
     const rows = [...links].reverse().map((link) => {
       const until = link.revoked ? `revoked ${when(link.revoked)}` : link.expires === null ? "until revoked" : `${link.standing ? "" : "expired "}${when(link.expires)}`;
-      return element("tr", { class: link.standing ? "" : "gone" }, [element("th", { scope: "row", class: "text" }, link.name), ...[link.role, when(link.created), until].map((text) => element("td", { class: "text" }, text)), element("td", {}, link.standing ? this.revoke(link) : "")]);
+      return element("tr", { class: link.standing ? "" : "gone" }, [element("th", { scope: "row", class: "text" }, link.name), ...[link.role, when(link.created), until].map((text, index) => element("td", { class: `text ${index < 2 ? "wide" : ""}` }, text)), element("td", {}, link.standing ? this.revoke(link) : "")]);
     });
     this.box.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
   }

@@ -29,6 +29,14 @@ let tying = false;
 let unwatch = () => {};
 let turn = 0; // grows with every slate shown, so that what waited for an older one stops
 
+const REFUSED = {
+  Conflict: "This slate was answered in another window; that answer stands.",
+  Depends: "Too late to change this one: the search has gone on from it.",
+  SlateGone: "This slate is gone, because an earlier answer was taken back.",
+  UnknownSlate: "The server no longer has this slate.",
+  NothingToUndo: "There is no answer of yours to take back.",
+};
+
 // ---- what is on the page
 
 function view(name) {
@@ -155,7 +163,7 @@ function begin(own = drafts.get(slate.id)) {
 async function next() {
   const now = ++turn;
   for (;;) {
-    const got = await attempt(() => rater.next(study));
+    const got = await attempt(() => rater.next(study)).catch((error) => lost(error.message));
     if (!got || now !== turn) return;
     showProgress($("#progress"), got.progress);
     if (got.slate) return show(got.slate);
@@ -168,6 +176,7 @@ async function next() {
 
 function leave(why) {
   slate = null;
+  busy = false;
   unwatch();
   if (why === "finished") {
     view("end");
@@ -176,25 +185,27 @@ function leave(why) {
     return;
   }
   view("wait");
+  $("#wait .back").hidden = why !== "waiting";
   $("#why").textContent =
     why === "paused" ? "The study is paused by its owner. This page goes on by itself as soon as it does." : "Your answer is in. The next slate depends on others who still rank; this page goes on by itself.";
 }
 
-// A request that is repeated until the server answers; null when it refused, which is then said on the page.
+// A request that is repeated until the server answers; null without a valid link, which is then said on the page.
 async function attempt(ask, kept = "") {
   try {
     return await notice.insist(ask, kept);
   } catch (error) {
-    if (![401, 403, 404].includes(error.status)) throw error;
-    lost(error);
+    if (error.status !== 401 && error.status !== 403) throw error;
+    lost("Your link is no longer valid, or this browser never opened it. Ask for a new link; what you ranked is kept on this device until then.");
     return null;
   }
 }
 
-function lost(error) {
+function lost(text) {
+  turn += 1;
   clock.stop();
   view("lost");
-  $("#lost p").textContent = error.status === 404 ? "There is no such study for you here. Ask for a new link." : "Your link is no longer valid, or this browser never opened it. Ask for a new link; what you ranked is kept on this device until then.";
+  $("#lost p").textContent = text;
 }
 
 async function send(verdict = null) {
@@ -206,7 +217,7 @@ async function send(verdict = null) {
   keep();
   drafts.pending = { slate: slate.id, body: { groups: verdict ? [] : groups, unseen: verdict ? [] : unseen, verdict, revision: slate.revision + 1, elapsed_ms: elapsed } };
   draw();
-  $("#send").textContent = "Sending …";
+  $("#send").textContent = "Sending…";
   await deliver();
 }
 
@@ -222,7 +233,7 @@ async function deliver() {
     if (reached(receipt.progress)) return;
   } catch (error) {
     drafts.pending = null; // the server has another answer, or does not take this one: it would refuse it again
-    notice.say(error.kind === "Unknown" ? error.message : `Not taken: ${error.message}`, "warning");
+    notice.say(REFUSED[error.kind] ?? `Not taken: ${error.message}`, "warning");
   } finally {
     $("#send").textContent = "Send";
   }
@@ -251,7 +262,7 @@ async function undo() {
   } catch (error) {
     busy = false;
     if (slate) draw();
-    notice.say(error.message, "warning");
+    notice.say(REFUSED[error.kind] ?? error.message, "warning");
   }
 }
 
@@ -310,7 +321,7 @@ $("#on").addEventListener("click", () => {
 });
 $("#send").addEventListener("click", () => send());
 $("#undo").addEventListener("click", undo);
-$("#back").addEventListener("click", undo);
+for (const button of document.querySelectorAll(".back")) button.addEventListener("click", undo);
 $("#tie").addEventListener("click", () => {
   tying = !tying;
   draw();
