@@ -22,7 +22,7 @@ export function columns(count, width, height, aspect, least) {
 
 export function fit(grid, kind, aspect, height) {
   const phone = grid.clientWidth < 560;
-  const least = { image: Math.round(175 * Math.sqrt(aspect)), audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
+  const least = { image: Math.round(165 * Math.sqrt(aspect)), audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
   const found = columns(grid.children.length, grid.clientWidth, height, aspect, least);
   const pairs = phone && kind === "image" && grid.children.length > 1; // a telephone scrolls anyway: two in a row
   grid.style.setProperty("--columns", pairs ? 2 : found.columns);
