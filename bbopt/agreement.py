@@ -106,7 +106,13 @@ def agreement(answers: Iterable[Answer]) -> Agreement:
     by_slate: dict[int, list[Ranked]] = {}
     for answer, _ in answers:
         by_slate.setdefault(answer.query, []).append(answer)
+    for answer, _ in answers:
+        seen, tied = _counts(answer.ranking)
+        compared[index[answer.rater]] += seen
+        ties[index[answer.rater]] += tied
     for ranked in by_slate.values():
+        if len(ranked) < 2:
+            continue
         places = np.array([_places(answer.ranking, answer.size) for answer in ranked])
         who = np.array([index[answer.rater] for answer in ranked])
         signs, both = _signs(places)
@@ -114,8 +120,6 @@ def agreement(answers: Iterable[Answer]) -> Agreement:
         products[at] += signs @ signs.T
         own[at] += (signs**2) @ both.T
         shared[at] += both @ both.T > 0
-        compared[who] += both.sum(axis=1)
-        ties[who] += both.sum(axis=1) - (signs**2).sum(axis=1)
         first = [
             i for i, answer in enumerate(ranked) if not is_second_look(answer.rater) and np.isfinite(places[i]).all()
         ]
@@ -143,6 +147,12 @@ def agreement(answers: Iterable[Answer]) -> Agreement:
 
 def _known(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _counts(ranking: Ranking) -> tuple[int, int]:
+    """How many pairs of rows were looked at, and how many of these were tied."""
+    sizes = [len(group) for group in ranking.groups]
+    return math.comb(sum(sizes), 2), sum(math.comb(size, 2) for size in sizes)
 
 
 def _places(ranking: Ranking, size: int) -> Array:
@@ -192,11 +202,11 @@ def circular_triads(judged: Iterable[tuple[Ranking, Sequence[Hashable]]]) -> tup
     net, times = np.zeros((n, n)), np.zeros((n, n))
     members = []
     for ranking, points in slates:
-        places = _places(ranking, len(points))
-        rows = [row for row in range(len(points)) if points[row] in index and np.isfinite(places[row])]
-        these = np.array([index[points[row]] for row in rows], int)
+        rows = [row for group in ranking.groups for row in group if points[row] in index]
         if len(rows) < 2:
             continue
+        places = _places(ranking, len(points))
+        these = np.array([index[points[row]] for row in rows], int)
         sign = np.sign(places[rows][None, :] - places[rows][:, None])  # 1 where the first is better
         np.add.at(net, np.ix_(these, these), sign)
         np.add.at(times, np.ix_(these, these), 1.0)

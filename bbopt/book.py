@@ -37,10 +37,11 @@ class Book(Ledger):
 
     def slates(self) -> list[Slate]:
         """Every query as people see it."""
-        for record in self.records:
-            if record.slate is None:
-                record.slate = record.as_slate(record.query.id in self.open)
-        return [record.slate for record in self.records if record.slate is not None]
+        return [record.slate or self._show(record) for record in self.records]
+
+    def _show(self, record: Record) -> Slate:
+        record.slate = record.as_slate(record.query.id in self.open)
+        return record.slate
 
     def _on_rank(self, body: dict[str, Any]) -> None:
         record, rater, position = self.records[body["query"]], body["rater"], self._event.position
@@ -70,15 +71,15 @@ class Book(Ledger):
             record.close()
             self._teach(record, -1)
             if told:
-                self.revision += 1
+                self._revise(record)
             else:
                 self._complete(record)
         elif before and not record.applied:
             record.reopen()
             self._reopen(record, -1)
-            self.revision += 1
+            self._revise(record)
         elif changed or before != record.applied:
-            self.revision += 1
+            self._revise(record)
 
     # -- corrections ---------------------------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ class Book(Ledger):
                 self.forbidden.discard(key)
                 self.seen.setdefault(key, body["number"])
         self._write(record, row, body)
-        self.revision += 1
+        self._revise(record)
 
     def _on_retract(self, body: dict[str, Any]) -> None:
         record, row = self.find(body["number"])
@@ -128,7 +129,7 @@ class Book(Ledger):
             self.forbidden.discard(key)
             self.seen.setdefault(key, body["number"])
         self._reopen(record, row)
-        self.revision += 1
+        self._revise(record)
 
     def _reopen(self, record: Record, row: int) -> None:
         """An answer was taken back, that of a row or (-1) a ranking: its lesson goes, what else it taught stays."""

@@ -224,7 +224,7 @@ class Ledger:
 
     def _settled(self, record: Record, rows: int, late: int) -> None:
         if late:
-            self.revision += 1
+            self._revise(record)
         record.remaining -= rows - late
         if rows > late and not record.remaining:
             self._complete(record)
@@ -232,6 +232,11 @@ class Ledger:
     def _teach(self, record: Record, lesson: int) -> None:
         record.since = record.since or self._event.position
         self.lessons.append((record.query.id, lesson))
+
+    def _revise(self, record: Record) -> None:
+        """What the strategy may have learnt from this query is not so any more."""
+        self.revision += 1
+        record.version += 1
 
     def _complete(self, record: Record) -> None:
         self.completed.append(record.query.id)

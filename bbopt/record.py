@@ -35,6 +35,7 @@ class Record:
         self.quorum = int(query.memo.get("quorum", quorum))
         self.step: int | None = query.memo.get("step")  # queries of one step do not depend on each other's answers
         self.seen = 0  # the log position that the strategy knew when it made this query
+        self.version = 0  # counts corrections
         self.since = 0  # the log position from which on its answer was known; 0 before
         self.status = np.zeros(k, np.int8)
         self.attempts = np.zeros(k, np.int32)  # 0 before a row is given out

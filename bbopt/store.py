@@ -9,6 +9,7 @@ SQLite file uses a write-ahead log, immediate transactions and full sync: once t
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import socket
 import sqlite3
@@ -61,14 +62,20 @@ class Event:
 
 def process_name() -> str:
     """Who writes: host and process, by which a dead owner is recognised."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{_host()}:{os.getpid()}"
+
+
+@functools.cache
+def _host() -> str:
+    """Every event names it, and asking the system for it may cost as much as the rest of an event."""
+    return socket.gethostname()
 
 
 def _alive(owner: str) -> bool:
     """Whether the process in an owner's name may still run; only a process of this host is known to be dead."""
     host, _, rest = owner.partition(":")
     pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _host() or not pid.isdigit():
         return True
     try:
         os.kill(int(pid), 0)

@@ -15,9 +15,10 @@ import numpy as np
 
 from bbopt.book import Book, rows_of
 from bbopt.errors import UnknownTrial, UsageError
+from bbopt.fold import Fold
 from bbopt.outcome import Batch
 from bbopt.pareto import non_dominated
-from bbopt.query import Key, Query
+from bbopt.query import Query
 from bbopt.record import OK, OPEN, STATUS, Record
 from bbopt.store import Event, Store, Writer, process_name
 from bbopt.strategy import Recommends, Strategy
@@ -54,7 +55,7 @@ class Study:
         self._clock: Callable[[], float] = time.time
         self._asker = f"{process_name()}:{uuid.uuid4().hex[:8]}"
         self._book = Book(task, definition["retries"], definition["quorum"], definition["scripted"])
-        self._fold: tuple[int, int, Any] | None = None  # (revision, lessons taken, state)
+        self._fold = Fold(strategy, task, self.seed)
         self._advising = threading.Lock()  # of whoever asks the strategy for its recommendation
         self._advice: tuple[Any, int | None] = (None, None)  # (state, number) of the last recommendation
         self._sync()
@@ -224,7 +225,7 @@ class Study:
         """Start the book anew: events were applied that did not get written."""
         book = self._book
         self._book = Book(self.task, book.retries, book.quorum, book.scripted)
-        self._fold = None
+        self._fold = Fold(self.strategy, self.task, self.seed)
 
     def _sync(self) -> None:
         for event in self._store.read(self.name, self._book.position):
@@ -232,25 +233,14 @@ class Study:
 
     def _state(self) -> Any:
         """The strategy's state: the fold of `tell` over the lessons, continued where it stopped last time."""
-        book = self._book
-        by_rows = self.strategy.learns == "rows"
-        lessons: list[Any] = book.lessons if by_rows else book.completed
-        if self._fold is None or self._fold[0] != book.revision or self._fold[1] > len(lessons):
-            self._fold = (book.revision, 0, self.strategy.init(self.task, Key(self.seed, -1)))
-        _, taken, state = self._fold
-        for lesson in lessons[taken:]:
-            query, row = lesson if by_rows else (lesson, -1)
-            record = book.records[query]
-            rows = book.learnt(query, row)
-            answer = record.ranking if record.ranking is not None else book.values(record, rows)
-            state = self.strategy.tell(self.task, state, record.query, answer)
-        self._fold = (book.revision, len(lessons), state)
-        return state
+        return self._fold.state(self._book)
 
     def _told(self) -> tuple[Array, Array]:
         """Numbers (t,) and inside objectives (t, m) of the told feasible trials."""
         numbers, values = [np.zeros(0, int)], [np.zeros((0, self.task.m))]
         for record in self._book.records:
+            if record.ranking is not None or record.remaining == record.query.size:
+                continue
             rows = np.flatnonzero(record.status == OK)
             if len(rows):
                 Y, G = self._book.inside(record.metrics[rows])

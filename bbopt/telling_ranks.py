@@ -131,7 +131,7 @@ class TellingRanks(TellingRows):
             raise UsageError(
                 f"rank: expected trials of one query ({first} to {first + size - 1}), got {sorted(listed)}"
             )
-        if np.isin(record.status, (OK, IMPOSSIBLE)).any():
+        if len(record.rows(OK, IMPOSSIBLE)):
             raise AlreadyTold(
                 f"the query of trials {first} to {first + size - 1} was told values; it cannot be ranked too"
             )
