@@ -69,7 +69,7 @@ def everything(room: Room, definition: dict[str, Any]) -> str:
                 "answered": slate.answered,
                 "cancelled": slate.cancelled,
             }
-            for slate in ledger.slates.values()
+            for slate in ledger.slates
         ],
         "answers": [
             {

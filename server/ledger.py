@@ -7,9 +7,8 @@ of the rater "NAME/repeat": a second look of NAME at a slate that NAME has answe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import bbopt
 from server.ids import Place
@@ -47,55 +46,81 @@ def skipped(answer: bbopt.Ranked) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Ledger:
-    """A study at one log position. slates: by query id, in order; answers: every answer in log order, those taken back
-    included; last: by (query, name) the last answer, which may have been taken back; mine: by rater (not by name) the
-    standing answers in log order, repeats among them."""
+class Tally:
+    """What one rater has said, repeats included. answers: standing ones in log order; pairs: judged ones; ties: of these."""
 
-    position: int
-    slates: Mapping[int, bbopt.Slate]
     answers: list[bbopt.Ranked]
-    last: Mapping[tuple[int, str], bbopt.Ranked]
-    mine: Mapping[str, list[bbopt.Ranked]]
+    pairs: int = 0
+    ties: int = 0
+
+    def plus(self, answer: bbopt.Ranked) -> Tally:
+        """With one more answer."""
+        groups = answer.ranking.groups
+        seen = answer.size - len(answer.ranking.unseen) if groups else 0
+        tied = sum(len(group) * (len(group) - 1) // 2 for group in groups) if len(groups) < seen else 0
+        return Tally([*self.answers, answer], self.pairs + seen * (seen - 1) // 2, self.ties + tied)
+
+    def swapped(self, old: bbopt.Ranked, new: bbopt.Ranked) -> Tally:
+        """With an answer that says the same and is applied now, or not any more."""
+        return replace(self, answers=[new if answer is old else answer for answer in self.answers])
+
+    @property
+    def tie_rate(self) -> float | None:
+        """Share of judged pairs that were tied; None before any pair was judged."""
+        return self.ties / self.pairs if self.pairs else None
+
+
+NOTHING = Tally([])
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """A study at one log position.
+
+    slates: all of them, in order; open: by query id those that still need answers, in order; ended: by phase how many
+    have their answer; answers: every answer in log order, those taken back included; last: by (query, name) the last
+    answer, which may have been taken back; tallies: by rater (not by name).
+    """
+
+    position: int = 0
+    slates: list[bbopt.Slate] = field(default_factory=list)
+    open: Mapping[int, bbopt.Slate] = field(default_factory=dict)
+    ended: Mapping[str | None, int] = field(default_factory=dict)
+    answers: list[bbopt.Ranked] = field(default_factory=list)
+    last: Mapping[tuple[int, str], bbopt.Ranked] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     @staticmethod
     def of(opt: bbopt.Optimizer, before: Ledger | None = None) -> Ledger:
-        """The study as it stands. What others append while this is read is in it, or in the next one. `before` is an older
-        one of the same study: where the log only grew, no more than its end is read."""
-        position = opt.position
-        slates = {slate.query: slate for slate in opt.slates()}
-        answers = opt.rankings(withdrawn=True)
-        known = len(before.answers) if before is not None else 0
-        if before is None or answers[:known] != before.answers:  # quick: they are the same objects
-            known, last, mine = 0, {}, {}
-        else:
-            last, mine = dict(before.last), dict(before.mine)
-        for answer in answers[known:]:
-            last[answer.query, answer.rater] = answer
-            if not answer.withdrawn:
-                rater = person(answer.rater)[0]
-                mine[rater] = [*mine.get(rater, ()), answer]
-        return Ledger(position, slates, answers, last, mine)
+        """The study as it stands. What others append while this is read is in it, or in the next one.
 
-    @cached_property
+        before: an older one of the same study; what has not changed since, which are the same objects then, is not read
+        again, so that this costs the same after thousands of answers.
+        """
+        before = before or Ledger()
+        position, slates, answers = opt.position, opt.slates(), opt.rankings(withdrawn=True)
+        opened, ended = _slates_since(before, slates)
+        last, tallies = _answers_since(before, answers)
+        return Ledger(position, slates, opened, ended, answers, last, tallies)
+
+    @property
     def total(self) -> int:
         """How many answers stand."""
-        return sum(map(len, self.mine.values()))
+        return sum(len(tally.answers) for tally in self.tallies.values())
 
-    @cached_property
-    def open(self) -> Sequence[bbopt.Slate]:
-        """Slates that still need answers, in order."""
-        return [
-            slate
-            for slate in self.slates.values()
-            if not slate.answered and not slate.cancelled and len(slate.numbers) > 1
-        ]
-
-    @cached_property
+    @property
     def round(self) -> int:
         """Which round of the search is on, from 1: rounds end with a line search, where there are such, else with a slate."""
-        phases = Counter([phase_of(slate) for slate in self.slates.values() if slate.answered])
-        return 1 + (phases["line search"] or (0 if phases["gradient"] else phases.total()))
+        lines, gradients = self.ended.get("line search", 0), self.ended.get("gradient", 0)
+        return 1 + (lines or (0 if gradients else sum(self.ended.values())))
+
+    def slate(self, query: int) -> bbopt.Slate | None:
+        """A slate by its query id, None where there is none."""
+        return self.slates[query] if query < len(self.slates) else None
+
+    def mine(self, rater: str) -> list[bbopt.Ranked]:
+        """A rater's standing answers in log order, repeats among them."""
+        return self.tallies.get(rater, NOTHING).answers
 
     def standing(self, query: int, name: str) -> bbopt.Ranked | None:
         """The answer of this name to this query that counts or is recorded, None if there is none or it was taken back."""
@@ -103,22 +128,50 @@ class Ledger:
         return None if answer is None or answer.withdrawn else answer
 
 
+def _slates_since(before: Ledger, slates: list[bbopt.Slate]) -> tuple[dict[int, bbopt.Slate], Counter[str | None]]:
+    """Open slates, and ended ones by phase."""
+    opened, ended = dict(before.open), Counter(before.ended)
+    known = len(before.slates)
+    for old, new in zip(before.slates, slates, strict=False):
+        if old is not new:
+            opened.pop(old.query, None)
+            ended[phase_of(old)] -= old.answered
+    changed = [new for old, new in zip(before.slates, slates, strict=False) if old is not new]
+    reordered = False
+    for slate in (*changed, *slates[known:]):
+        ended[phase_of(slate)] += slate.answered
+        if not slate.answered and not slate.cancelled and len(slate.numbers) > 1:
+            opened[slate.query] = slate
+            reordered = reordered or slate.query < known
+    return dict(sorted(opened.items())) if reordered else opened, ended
+
+
+def _answers_since(
+    before: Ledger, answers: list[bbopt.Ranked]
+) -> tuple[dict[tuple[int, str], bbopt.Ranked], dict[str, Tally]]:
+    """Last answers, and tallies. Where one was taken back since, everything is counted anew."""
+    changed = [(old, new) for old, new in zip(before.answers, answers, strict=False) if old is not new]
+    known = len(before.answers)
+    if any(old.withdrawn != new.withdrawn or old.position != new.position for old, new in changed):
+        before, changed, known = Ledger(), [], 0
+    last, tallies = dict(before.last), dict(before.tallies)
+    for old, new in changed:
+        rater = person(new.rater)[0]
+        tallies[rater] = tallies.get(rater, NOTHING).swapped(old, new)
+        if last.get((new.query, new.rater)) is old:
+            last[new.query, new.rater] = new
+    for answer in answers[known:]:
+        last[answer.query, answer.rater] = answer
+        if not answer.withdrawn:
+            rater = person(answer.rater)[0]
+            tallies[rater] = tallies.get(rater, NOTHING).plus(answer)
+    return last, tallies
+
+
 def phase_of(slate: bbopt.Slate) -> str | None:
     """The strategy's word for what a slate is for: "gradient", "line search"; None where it has none."""
     phase = slate.memo.get("phase")
     return phase if isinstance(phase, str) else None
-
-
-def tie_rate(answers: Sequence[bbopt.Ranked]) -> float | None:
-    """Share of judged pairs that were tied; None before any pair was judged."""
-    pairs = ties = 0
-    for answer in answers:
-        groups = answer.ranking.groups
-        seen = answer.size - len(answer.ranking.unseen) if groups else 0
-        pairs += seen * (seen - 1) // 2
-        if len(groups) < seen:
-            ties += sum(len(group) * (len(group) - 1) // 2 for group in groups)
-    return ties / pairs if pairs else None
 
 
 def place_of(answer: bbopt.Ranked) -> Place:

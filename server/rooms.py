@@ -79,14 +79,14 @@ class Room:
     def slate(self, query: int) -> bbopt.Slate:
         """A slate as it was when the log was last read: who has answered may have changed, its trials never do. Raises
         ApiError where there is none (a store that was put back to an older copy)."""
-        slate = self._slate_known(query) or self.ledger().slates.get(query)
+        slate = self._slate_known(query) or self.ledger().slate(query)
         if slate is None:
             raise ApiError(404, "UnknownSlate", "the study has no such slate; get the next one")
         return slate
 
     def _slate_known(self, query: int) -> bbopt.Slate | None:
         ledger = self._ledger
-        return None if ledger is None else ledger.slates.get(query)
+        return None if ledger is None else ledger.slate(query)
 
     def point_known(self, place: Place) -> Point | None:
         """The trial at a place, if it was looked at lately; never waits."""
@@ -127,7 +127,7 @@ class Room:
     def settle_due(self, seconds: float, now: float) -> int:
         """Settle the slates whose first answer is older than `seconds`, with the answers that there are. Returns how many."""
         ledger = self.ledger()
-        waiting = {slate.query: slate for slate in ledger.open if 0 < missing(slate) < slate.quorum}
+        waiting = {slate.query: slate for slate in ledger.open.values() if 0 < missing(slate) < slate.quorum}
         due = []
         for answer in ledger.answers:
             if answer.query in waiting and not answer.withdrawn and person(answer.rater)[1] == FIRST:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import bbopt
 from server.errors import ApiError
 from server.ids import Place
-from server.ledger import REPEAT, Ledger, person, place_of, rater_at, revision_of, tie_rate
+from server.ledger import NOTHING, REPEAT, Ledger, person, place_of, rater_at, revision_of
 from server.models import Answer
 from server.rooms import Room
 from server.slates import OWNER, choose, last_of, names_at
@@ -57,7 +57,7 @@ def next_known(room: Room, rater: str) -> Shown | Why | None:
     if room.paused:
         return "paused"
     goal, ledger = room.config.goal, room.ledger()
-    if goal is not None and len(ledger.mine.get(rater, ())) >= goal:
+    if goal is not None and len(ledger.mine(rater)) >= goal:
         return "finished"
     with room.choosing:
         place = choose(ledger, rater, room.leases, room.ids, room.name, room.config.repeats, time.time())
@@ -157,7 +157,7 @@ class Submission:
 
     def decide(self) -> bbopt.RankRequest | None:
         ledger = self._room.ledger()
-        slate = ledger.slates.get(self._place.query)
+        slate = ledger.slate(self._place.query)
         if slate is None:
             raise ApiError(404, "UnknownSlate", "the study has no such slate; get the next one")
         self._content = read(self._room, self._rater, self._place, len(slate.numbers), self._answer)
@@ -309,14 +309,17 @@ def _take_back_all(room: Room, place: Place | None, rater: str | None, cascade: 
 def progress(room: Room, rater: str | None) -> dict[str, Any]:
     """How far the study is; with a rater, what of it is theirs."""
     ledger = room.ledger()
-    everybody = [answer for answer in ledger.answers if rater is None and not answer.withdrawn]
-    mine = everybody if rater is None else ledger.mine.get(rater, ())
+    if rater is None:
+        pairs = sum(tally.pairs for tally in ledger.tallies.values())
+        tie_rate = sum(tally.ties for tally in ledger.tallies.values()) / pairs if pairs else None
+    else:
+        tie_rate = ledger.tallies.get(rater, NOTHING).tie_rate
     return {
-        "answers": len(mine),
+        "answers": ledger.total if rater is None else len(ledger.mine(rater)),
         "answers_all": ledger.total,
         "round": ledger.round,
-        "tie_rate": tie_rate(mine),
-        "raters": len(ledger.mine),
+        "tie_rate": tie_rate,
+        "raters": len(ledger.tallies),
         "open_slates": len(ledger.open),
         "goal": room.config.goal,
     }

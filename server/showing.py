@@ -107,7 +107,7 @@ async def history(room: Room, after: int | None, limit: int) -> dict[str, Any]:
     """Slates with their answers, newest first; `after` is the end of the page before."""
     ledger: Ledger = await run_in_threadpool(room.ledger)
     queries = [
-        query for query, slate in ledger.slates.items() if len(slate.numbers) > 1 and (after is None or query < after)
+        slate.query for slate in (ledger.slates if after is None else ledger.slates[:after]) if len(slate.numbers) > 1
     ]
     page = queries[::-1][:limit]
     answers: dict[int, list[dict[str, Any]]] = {query: [] for query in page}

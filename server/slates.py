@@ -79,7 +79,7 @@ def choose(
 ) -> Place | None:
     """The slate for this rater, None where a new one must be asked for."""
     free = []
-    for slate in ledger.open:
+    for slate in ledger.open.values():
         if rater in slate.raters or missing(slate) <= len(leases.holders(slate, now) - {rater}):
             continue
         mine = slate.owner == OWNER + rater or leases.end(slate, rater) > now
@@ -95,7 +95,7 @@ def choose(
 
 def repeat_for(ledger: Ledger, rater: str, ids: Ids, study: str, share: float) -> Place | None:
     """The slate that this rater sees again now, None at most times: a function of how many answers there are."""
-    answers = ledger.mine.get(rater, ())
+    answers = ledger.mine(rater)
     if not share or ids.chance("repeat", study, rater, len(answers)) >= share:
         return None
     seen = {answer.query for answer in answers if person(answer.rater)[1] == REPEAT}
@@ -111,7 +111,7 @@ def repeat_for(ledger: Ledger, rater: str, ids: Ids, study: str, share: float) -
 
 def last_of(ledger: Ledger, rater: str) -> Place | None:
     """The slate of the rater's last standing answer."""
-    answers = ledger.mine.get(rater, ())
+    answers = ledger.mine(rater)
     return place_of(answers[-1]) if answers else None
 
 
