@@ -339,7 +339,7 @@ def test_values_are_asked_once_and_waited_for() -> None:
         query = opt.ask_query()
         assert query.memo.get("incumbent", -1) == -1 and not (np.asarray(query.X) == x).all(axis=1).any()
         opt.tell_query(query, value(np.asarray(query.X)))
-    assert state_of(opt).known[0] == min(trial.values["objective"] for trial in opt.trials() if trial.query % 2)  # type: ignore[index,operator]
+    assert state_of(opt).known[0] == min(trial.values["objective"] for trial in opt.trials() if trial.query % 2)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("task", [box(4, "values"), box(4), bbopt.Task(bbopt.Space(x=bbopt.Float(scale=1.0, shape=(4,))))],
@@ -456,7 +456,7 @@ def test_constraints_of_any_unit_are_met(unit: float) -> None:
         lambda p: {"objective": float(p["x"].sum()), "area": unit * float(p["x"].prod())},
         task, budget=300, strategy="rank-sgd", progress=False,
     )  # fmt: skip
-    assert result.best is not None and result.best.values["objective"] < 1.05
+    assert result.best is not None and result.best.values is not None and result.best.values["objective"] < 1.05
 
 
 def test_other_columns_stay_where_the_start_has_them() -> None:
@@ -600,7 +600,7 @@ def test_any_answers_in_any_order(answers: list[tuple[str, int]], strategy: Rank
             case "skip":
                 opt.rank([], unseen=list(query.numbers))
             case "all bad" | "cannot tell":
-                opt.rank([query.first], verdict=kind)  # type: ignore[arg-type]
+                opt.rank([query.first], verdict=kind)
             case "undo" if opt.rankings():
                 try:
                     opt.retract(opt.rankings()[-1].first)
