@@ -186,6 +186,37 @@ def test_older_stores_are_read_and_marked(path: Path) -> None:
     connection.close()
 
 
+def test_stores_of_format_2_are_read_and_what_an_older_bbopt_cannot_read_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rankings without details, quorums and steps in memos that were notes only; then the file is of the new format."""
+    task = Task(Space(x=Float(0.0, 1.0)), feedback="ranking")
+    Optimizer(task, "random", quorum=2, store=path).close()
+    ask = {"seen": 0, "owner": "a", "expires": None, "seconds": 0.0, "issue": [[0, 3, 1]],
+           "queries": [{"X": {"rows": "dense", "X": np.array([[0.1], [0.2], [0.3]])}, "memo": {}, "origin": "strategy"}]}  # fmt: skip
+    events: list[tuple[str, dict[str, Any]]] = [("ask", ask)]
+    for rater, groups in (("ann", [[1], [0, 2]]), ("bob", [[1], [0], [2]]), ("cyd", [[2], [0], [1]])):
+        ranking = {"groups": groups, "unseen": [], "verdict": None}
+        events.append(("rank", {"query": 0, "rater": rater, "ranking": ranking}))
+    events.append(("retract", {"number": 0, "rater": "cyd"}))
+    with sqlite3.connect(path) as connection:
+        for position, (kind, body) in enumerate(events, start=1):
+            row = (1, position, "2026-01-01T00:00:00.000+00:00", "host:1", kind, *pack(body))
+            connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    opt = Optimizer.open(path)
+    best = opt.best()
+    assert best is not None and best.number == 1
+    assert [(a.rater, a.applied, a.details) for a in opt.rankings()] == [("ann", True, {}), ("bob", True, {})]
+    assert opt.slates()[0].asked == opt.rankings()[0].time == "2026-01-01T00:00:00.000+00:00"
+    opt.rank([0, 1, 2], rater="dee", details={"revision": 1})
+    opt.close()
+    monkeypatch.setattr("bbopt.store.VERSION", 2)  # as a bbopt of that time
+    with pytest.raises(StoreTooNew, match=r"format 3.*up to 2.*newer bbopt"):
+        Optimizer.open(path)
+
+
 def test_other_files_are_left_alone(path: Path) -> None:
     """Text, someone else's database, a damaged store, a folder: refused by name, and not changed."""
     path.write_text("number,cost\n0,1.5\n" * 100)

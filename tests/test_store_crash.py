@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 from contract import crash
+from contract.hand import content
 from contract.study import Loop, facts
 from contract.subjects import SUBJECTS, Subject
 from contract.tasks import rich
+from contract.toys import Ladder
 
 from bbopt.optimizer import Optimizer
+from bbopt.slates import RankRequest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the harness forks its children")
 
@@ -79,6 +82,35 @@ def test_killed_in_the_middle_of_tell(tmp_path: Path) -> None:
             crash.tell(opt, trial.number)
     assert {trial.status for trial in opt.trials()} == {"ok"}
     opt.close()
+
+
+def test_killed_in_the_middle_of_a_group_of_rankings(tmp_path: Path) -> None:
+    """40 processes killed while they rank in groups: a group is there as a whole or not at all, once, with its details, and
+    what was acknowledged is there; the same answers again are no news."""
+    heard = harness("in_the_middle_of_rank_many", tmp_path)["heard"]
+    sent = {(line[1], first): tuple(line[2]) for line in heard if line[0] == "ranking" for first in line[2]}
+    acknowledged = {(line[1], first) for line in heard if line[0] == "ranked" for first in line[2]}
+    opt = Optimizer.open(tmp_path / "ranks.db", strategy=Ladder())
+    answers = opt.rankings()
+    found = {(answer.rater, answer.first) for answer in answers}
+    assert len(found) == len(answers) and acknowledged <= found <= set(sent)
+    for key, group in sent.items():
+        assert (key in found) == ((key[0], group[0]) in found), "half a group of answers"
+    lost = {(rater, group[0]) for (rater, _), group in sent.items() if (rater, group[0]) not in acknowledged}
+    print(
+        f"{len(acknowledged)} acknowledged, {len(found)} kept, {len(lost)} groups killed before they were acknowledged"
+    )
+    for answer in answers:
+        assert [answer.first + row for (row,) in answer.ranking.groups] == crash.order_of(answer.first)
+        assert answer.details == {"sum": 3 * answer.first}
+    position = opt.position
+    again = [RankRequest(crash.order_of(first), rater=rater) for rater, first in sorted(found)]
+    assert opt.rank_many(again) == [None] * len(found) and opt.position == position
+    live = content(opt._state())
+    opt.close()
+    other = Optimizer.open(tmp_path / "ranks.db", strategy=Ladder())
+    assert content(other._state()) == live
+    other.close()
 
 
 def test_eight_processes_share_one_store(tmp_path: Path) -> None:

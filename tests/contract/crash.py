@@ -26,7 +26,7 @@ from bbopt.space import Space
 from bbopt.task import Constraint, Objective, Task
 from contract.study import Loop
 from contract.tasks import rich
-from contract.toys import Climber, ClimberState
+from contract.toys import Climber, ClimberState, Ladder
 
 TASK = Task(
     Space(x=Float(0.0, 1.0), y=Float(0.0, 1.0), k=Int(1, 10**9)),
@@ -171,6 +171,49 @@ def between_ask_and_tell(folder: Path) -> dict[str, Any]:
     return {"heard": killed(child, pipe)}
 
 
+RANKED = Task(Space(x=Float(0.0, 1.0)), feedback="ranking")
+RATER_KILLS, GROUP = 40, 5
+
+
+def rank_forever(path: Path, rater: str, say: Say) -> None:
+    """Groups of answers, each group in one commit; the order and the details of an answer are functions of its first trial."""
+    from bbopt.slates import RankRequest
+
+    opt = Optimizer.open(path, strategy=Ladder())
+    while True:
+        queries = [opt.ask_query() for _ in range(GROUP)]
+        requests = [
+            RankRequest(order_of(query.first), rater=rater, details={"sum": 3 * query.first}) for query in queries
+        ]
+        say("ranking", rater, [query.first for query in queries])
+        started = time.perf_counter()
+        refused = opt.rank_many(requests)
+        say("ranked", rater, [query.first for query, error in zip(queries, refused, strict=True) if error is None],
+            time.perf_counter() - started)  # fmt: skip
+
+
+def order_of(first: int) -> list[int]:
+    rows = [first, first + 1, first + 2]
+    return rows[first % 3 :] + rows[: first % 3]
+
+
+def in_the_middle_of_rank_many(folder: Path) -> dict[str, Any]:
+    """40 children, each killed at a random moment of its first or second group of answers."""
+    path = folder / "ranks.db"
+    Optimizer(RANKED, Ladder(), store=path).close()
+    rng = random.Random(21)
+    heard: list[list[Any]] = []
+    seconds = 0.01
+    for kill in range(RATER_KILLS):
+        child, pipe = fork(lambda say, kill=kill: rank_forever(path, f"rater {kill}", say))  # type: ignore[misc]
+        new = killed(child, pipe, rng.choice([1, 3]), rng.uniform(0.0, 1.5 * seconds))
+        for line in new:
+            if line[0] == "ranked":
+                seconds += 0.1 * (line[3] - seconds)
+        heard += new
+    return {"heard": heard}
+
+
 class Slow(Free):
     """Asks outside the transaction, under the asker's lock; says so and never ends, where there is somebody to listen."""
 
@@ -245,8 +288,9 @@ def fifteen_and_fifteen(folder: Path, subject: str, asks: int) -> dict[str, Any]
 
 SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {
     scenario.__name__: scenario
-    for scenario in (in_the_middle_of_tell, eight_processes, between_ask_and_tell, while_asking, a_parent_that_closes)
-}
+    for scenario in (in_the_middle_of_tell, in_the_middle_of_rank_many, eight_processes, between_ask_and_tell, while_asking,
+                     a_parent_that_closes)
+}  # fmt: skip
 
 
 def main(name: str, folder: str, *rest: str) -> None:
