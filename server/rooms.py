@@ -189,11 +189,8 @@ class Rooms:
         return sorted(named)
 
     def _known(self, name: str) -> None:
-        names = self.names()
-        if name not in names:
-            raise bbopt.StudyMissing(
-                f"expected a study of this server, got {name!r}; it has {', '.join(names) or 'none'}"
-            )
+        if name not in self.names():  # without a list of the others: a rater would learn their names
+            raise bbopt.StudyMissing(f"expected a study of this server, got {name!r}; GET /v1/studies lists yours")
 
     def opened(self, name: str) -> Room | None:
         """The room of a study if it is open; never waits."""

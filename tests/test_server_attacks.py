@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 from attacked_server import NAME, Attack, Attacks, World, attacked, each, got, table
 from pages_kit import chromium
+from starlette.testclient import TestClient
 
+import bbopt
+from server.app import create_app
+from server.config import Config
 from server.identity import cookie_name
 
 ATTACKS = Attacks()
@@ -145,11 +149,25 @@ def revokes_elsewhere(world: World) -> str:
     return result
 
 
+@ATTACKS.add("a rater whose study is not served any more", "404 StudyMissing, no other name")
+def not_served(world: World) -> str:
+    path = world.store.with_name("other.db")
+    for name in ("soup", "secret"):
+        bbopt.Optimizer(bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1))), "random", store=path, name=name).close()
+    gate = create_app(Config(path, studies=("secret",)))
+    _, token = gate.app.state.access.issue("rater", "soup", "ann")
+    with TestClient(gate, base_url="http://127.0.0.1:8000") as client:
+        found = client.get("/v1/studies/soup/next", headers={"Authorization": f"Bearer {token}"})
+    gate.app.state.access.close()
+    return got(found) + (", no other name" if "secret" not in found.text else ", other names")
+
+
 # -- pages of other sites ----------------------------------------------------------------------------------------------
 
 
 @ATTACKS.add(
-    "forged Origin with a good cookie or token: another site, null, another port, http for https", "403 OriginRefused"
+    "forged Origin with a good cookie or token: another site, null, another port, a file, a lookalike",
+    "403 OriginRefused",
 )
 def origins(world: World) -> str:
     wrong = (
@@ -200,7 +218,7 @@ def framed(world: World) -> str:
     return f"{got(response)}, " + next(part.strip() for part in response.headers["content-security-policy"].split(";") if "ancestors" in part)  # fmt: skip
 
 
-ATTACKS.append(Attack("a cookie of another role, study or port under a wrong name", "401 TokenRefused, 401 TokenMissing", lambda world: each(
+ATTACKS.append(Attack("a good cookie under the name of another role, study or port", "401 TokenRefused, 401 TokenMissing", lambda world: each(
     world.got("GET", "/v1/studies/soup/next", headers={"Cookie": f"{name}={world.tokens['ann']}"})
     for name in (cookie_name(world.port, "owner", None), cookie_name(world.port, "rater", "salad"), cookie_name(world.port + 1, "rater", "soup")))))  # fmt: skip
 

@@ -185,7 +185,7 @@ ATTACKS.append(Attack("X-HTTP-Method-Override and its like on a GET", "405 Metho
     world.got("GET", "/v1/studies/soup/pause", "owner", headers={name: "POST"}) for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"))))  # fmt: skip
 ATTACKS.append(Attack("TRACE, CONNECT, made-up methods", "405, 400", lambda world: each(
     world.statuses(f"{method} /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n") for method in ("TRACE", "CONNECT", "BREW", "get", "GE(T"))))  # fmt: skip
-ATTACKS.append(Attack("an upgrade to WebSocket, to HTTP/2", "200", lambda world: each(
+ATTACKS.append(Attack("an upgrade to WebSocket, to HTTP/2 (answered as a plain request)", "200", lambda world: each(
     world.statuses(f"GET /healthz HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade, close\r\nUpgrade: {kind}\r\n\r\n") for kind in ("websocket", "h2c"))))  # fmt: skip
 ATTACKS.append(Attack("TLS, SSH and HTTP/2 spoken to the port", "400, 405, 400", lambda world: each(
     world.statuses(greeting) for greeting in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))))  # fmt: skip
