@@ -12,7 +12,7 @@ from server_live import Live, serving
 
 import bbopt
 
-STUDY = "landscape"
+pytestmark = pytest.mark.xdist_group("pages")  # one browser and one server
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +21,23 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def problem() -> bbopt.problems.Problem:
-    return bbopt.problems.get(STUDY)
+    return bbopt.problems.get("landscape")
 
 
-@pytest.fixture
-def store(tmp_path: Path, problem: bbopt.problems.Problem) -> Path:
-    """A store with a study of pictures."""
-    path = tmp_path / "runs.db"
-    bbopt.Optimizer(problem.task, "rank-sgd", seed=3, store=path, name=STUDY).close()
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, problem: bbopt.problems.Problem) -> Path:
+    """A store with a study of pictures for each test: a server takes seconds to start."""
+    path = tmp_path_factory.mktemp("pages") / "runs.db"
+    for name in ("ten", "phone", "owned"):
+        bbopt.Optimizer(problem.task, "rank-sgd", seed=3, store=path, name=name).close()
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def live(store: Path) -> Iterator[Live]:
-    with serving(store, "--rater", "ann") as server:
+    with serving(store, "--rater", "ann", "--renderer", "picture") as server:
         yield server
 
 
@@ -45,9 +46,9 @@ def test_ten_slates_by_drag_click_and_keyboard(
 ) -> None:
     expected: list[tuple[list[set[int]], dict[str, Any]]] = []
     with page_in(browser) as page:
-        ann = Person(page, store, problem, STUDY)
-        ann.join(live.link("ann"))
-        assert page.url == f"{live.url}/rate/{STUDY}"  # the token has left the address bar
+        ann = Person(page, store, problem, "ten")
+        ann.join(live.link("ann", "ten"))
+        assert page.url == f"{live.url}/rate/ten"  # the token has left the address bar
 
         order = ann.look()  # 1: click from best to worst
         first = list(order)
@@ -144,9 +145,8 @@ def test_ten_slates_by_drag_click_and_keyboard(
         page.click("#best summary")
         page.wait_for_function("() => document.querySelector('#best .now img')?.naturalWidth > 0")
     with live.client(live.owner) as owner:
-        best = owner.get(f"/v1/studies/{STUDY}/best").json()["best"]
-    live.stop()
-    opt = bbopt.Optimizer.open(store, STUDY)
+        best = owner.get("/v1/studies/ten/best").json()["best"]
+    opt = bbopt.Optimizer.open(store, "ten")
     stored = opt.rankings()
     assert [said(answer) for answer in stored] == [groups for groups, _ in expected]
     for answer, (_, details) in zip(stored, expected, strict=True):
@@ -164,8 +164,8 @@ def test_a_phone_drags_by_touch_and_leaves_unseen_what_it_never_showed(
     browser: Any, live: Live, store: Path, problem: bbopt.problems.Problem
 ) -> None:
     with page_in(browser, **PHONE | {"viewport": {"width": 360, "height": 560}}) as page:
-        ann = Person(page, store, problem, STUDY)
-        ann.join(live.link("ann"))
+        ann = Person(page, store, problem, "phone")
+        ann.join(live.link("ann", "phone"))
         ann.look(everything=False)
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         shown = page.evaluate(
@@ -193,7 +193,7 @@ def test_a_phone_drags_by_touch_and_leaves_unseen_what_it_never_showed(
         assert page.evaluate("window.scrollY") == 0
         page.tap("#send")
         ann.look(everything=False)
-    stored = bbopt.Optimizer.open(store, STUDY).rankings()
+    stored = bbopt.Optimizer.open(store, "phone").rankings()
     assert [said(answer) for answer in stored] == [[group for group in ann.of(seen[1:2], seen[2:], seen[:1]) if group]]
     assert {stored[0].first + row for row in stored[0].ranking.unseen} == {ann.numbers[item] for item in rest}
 
@@ -202,14 +202,14 @@ def test_an_owner_watches_makes_and_revokes_links_and_pauses(
     browser: Any, live: Live, store: Path, problem: bbopt.problems.Problem
 ) -> None:
     with page_in(browser) as page:
-        ann = Person(page, store, problem, STUDY)
-        ann.join(live.link("ann"))
+        ann = Person(page, store, problem, "owned")
+        ann.join(live.link("ann", "owned"))
         order = ann.look()
         ann.click(*order[:2])
         ann.send()
         ann.look()
         page.goto(live.link())  # the owner's, in the same browser
-        page.click(f"text={STUDY}")
+        page.click("text=owned")
         page.wait_for_selector("#history .answers li")
         letters = page.locator("#history .answers .order b").all_inner_texts()
         assert len(letters) == len(order)

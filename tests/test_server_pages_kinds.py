@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pages_kit import chromium, page_in
-from server_live import serving
+from server_live import Live, serving
 
 import bbopt
 
+pytestmark = pytest.mark.xdist_group("pages")  # one browser and one server
 STATIC = Path(__file__).parent.parent / "server" / "static"
 EVIL = """
 def draw(params):
@@ -28,6 +28,34 @@ def draw(params):
 def browser() -> Iterator[Any]:
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server with a study of sounds, one whose renderer writes scripts, and one whose slates need two raters."""
+    home = tmp_path_factory.mktemp("kinds")
+    (home / "evil_renderer.py").write_text(EVIL)
+    pair = bbopt.Space({"x": bbopt.Float(0, 1), "<img src=x onerror=alert(1)>": bbopt.Float(0, 1)})
+    plain = bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1), y=bbopt.Float(0, 1)), feedback="ranking")
+    store = home / "runs.db"
+    bbopt.Optimizer(bbopt.problems.get("tone").task, "rank-sgd", store=store, name="tone").close()
+    bbopt.Optimizer(bbopt.Task(pair, feedback="ranking"), "rank-sgd", store=store, name="odd").close()
+    bbopt.Optimizer(plain, "cmaes", store=store, name="two", quorum=2).close()
+    words = (
+        "--rater",
+        "ann",
+        "--rater",
+        "bob",
+        "--goal",
+        "2",
+        "--renderer",
+        "odd=evil_renderer:draw",
+        "--renderer",
+        "two=table",
+    )
+    with serving(store, *words, cwd=home) as server:
+        server.facts["store"] = str(store)
+        yield server
 
 
 @pytest.fixture
@@ -124,11 +152,13 @@ def test_cards_fill_the_window(module: Any) -> None:
     assert found == [3, 4, 6, 6]
 
 
-def test_sounds_count_as_seen_once_they_were_played(browser: Any, tmp_path: Path) -> None:
-    store = tmp_path / "runs.db"
-    bbopt.Optimizer(bbopt.problems.get("tone").task, "rank-sgd", store=store, name="tone").close()
-    with serving(store, "--rater", "ann") as live, page_in(browser) as page:
-        page.goto(live.link("ann"))
+def stored(live: Live, study: str) -> list[bbopt.Ranked]:
+    return bbopt.Optimizer.open(live.facts["store"], study).rankings()
+
+
+def test_sounds_count_as_seen_once_they_were_played(browser: Any, live: Live) -> None:
+    with page_in(browser) as page:
+        page.goto(live.link("ann", "tone"))
         page.click("#go")
         page.wait_for_selector(".card.audio")
         assert page.locator(".card[data-bin=unseen]").count() == page.locator(".card").count()
@@ -140,25 +170,15 @@ def test_sounds_count_as_seen_once_they_were_played(browser: Any, tmp_path: Path
         page.wait_for_selector("#notice:has-text('look at the others')")
         page.click(".card >> nth=0 >> .look")  # placing one is a word on it, heard or not
         page.click("#send")
-        page.wait_for_function("() => document.querySelector('#progress .answers b').textContent === '1'")
-    (answer,) = bbopt.Optimizer.open(store, "tone").rankings()
+        page.wait_for_function("() => document.querySelector('#progress .answers b').textContent === '1 of 2'")
+    (answer,) = stored(live, "tone")
     assert [len(group) for group in answer.ranking.groups] == [1, 1]
     assert len(answer.ranking.unseen) == answer.size - 2
 
 
-def test_what_a_renderer_writes_runs_nowhere(browser: Any, tmp_path: Path) -> None:
-    store = tmp_path / "runs.db"
-    (tmp_path / "evil_renderer.py").write_text(EVIL)
-    task = bbopt.Task(
-        bbopt.Space({"x": bbopt.Float(0, 1), "<img src=x onerror=alert(1)>": bbopt.Float(0, 1)}), feedback="ranking"
-    )
-    bbopt.Optimizer(task, "rank-sgd", store=store, name="odd").close()
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
-    with (
-        serving(store, "--rater", "ann", "--renderer", "evil_renderer:draw", env=env) as live,
-        page_in(browser) as page,
-    ):
-        page.goto(live.link("ann"))
+def test_what_a_renderer_writes_runs_nowhere(browser: Any, live: Live) -> None:
+    with page_in(browser) as page:
+        page.goto(live.link("ann", "odd"))
         page.wait_for_selector("#go:visible")
         page.evaluate("addEventListener('message', () => (document.title = 'taken'))")
         page.click("#go")
@@ -166,6 +186,7 @@ def test_what_a_renderer_writes_runs_nowhere(browser: Any, tmp_path: Path) -> No
         page.wait_for_function("() => !document.querySelector('.card[data-bin=unseen]')")
         page.click(".card >> nth=1 >> .look")  # over the frame
         page.wait_for_selector(".card[data-bin=best]")
+        assert page.title() == "Rank · odd"
         page.goto(live.link())
         page.click("text=odd")
         page.wait_for_selector("#history iframe")
@@ -176,26 +197,29 @@ def test_what_a_renderer_writes_runs_nowhere(browser: Any, tmp_path: Path) -> No
         page.complaints.clear()
 
 
-def test_who_must_wait_for_others_goes_on_by_itself(browser: Any, tmp_path: Path) -> None:
-    store = tmp_path / "runs.db"
-    task = bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1), y=bbopt.Float(0, 1)), feedback="ranking")
-    bbopt.Optimizer(task, "cmaes", store=store, name="two", quorum=2).close()
-    with serving(store, "--rater", "ann", "--rater", "bob", "--goal", "1") as live, page_in(browser) as page:
-        page.goto(live.link("ann"))
+def test_who_waits_for_others_goes_on_by_itself_until_the_goal(browser: Any, live: Live) -> None:
+    with page_in(browser) as page:
+
+        def rank() -> None:
+            page.wait_for_selector(".card.table iframe")
+            page.wait_for_function("() => !document.querySelector('.card[data-bin=unseen]')")
+            page.keyboard.press("1")  # the first card has the focus
+            page.wait_for_selector("#live:has-text('A: place 1 of 1')")
+            page.keyboard.press("Enter")
+
+        page.goto(live.link("ann", "two"))
         page.click("#go")
-        page.wait_for_selector(".card.table iframe")
-        page.wait_for_function("() => !document.querySelector('.card[data-bin=unseen]')")
-        page.keyboard.press("1")  # the first card has the focus
-        page.wait_for_selector("#live:has-text('A: place 1 of 1')")
-        page.keyboard.press("Enter")
-        page.wait_for_selector("#end:visible")  # the goal is reached
-    assert [len(answer.ranking.groups) for answer in bbopt.Optimizer.open(store, "two").rankings()] == [2]
-    with serving(store, "--rater", "ann", "--rater", "bob") as live, page_in(browser) as page:
-        page.goto(live.link("ann"))
+        rank()
         page.wait_for_selector("#why:has-text('depends on others')")
-        with live.client(live.rater("bob")) as bob:
+        with live.client(live.rater("bob", "two")) as bob:
             slate = bob.get("/v1/studies/two/next").json()["slate"]
             groups = [[item["id"]] for item in slate["items"]]
             reply = bob.put(f"/v1/slates/{slate['id']}/answer", json={"groups": groups, "revision": 1})
             assert reply.status_code == 200
-        page.wait_for_selector("#go:visible")
+        rank()
+        page.wait_for_selector("#end:visible")
+    assert [(answer.rater, len(answer.ranking.groups)) for answer in stored(live, "two")] == [
+        ("ann", 2),
+        ("bob", len(groups)),
+        ("ann", 2),
+    ]

@@ -34,7 +34,7 @@ export function draggable(surface, { pick, ghost, over, drop }) {
   }
 
   function follow(x, y) {
-    held.ghost.style.setProperty("transform", `translate(${x}px, ${y}px) translate(-50%, -60%) rotate(-2deg)`);
+    held.ghost.style.setProperty("transform", `translate(${x}px, ${y}px) translate(-50%, -108%) rotate(-2deg)`);
     over(x, y, held.item);
   }
 
