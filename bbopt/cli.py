@@ -16,12 +16,13 @@ import click
 import bbopt
 from bbopt.cli_bench import bench, problems, report, strategies
 from bbopt.cli_classify import bench_classify
+from bbopt.cli_rankings import agreement, rank, settle
 from bbopt.cli_serve import serve
 from bbopt.cli_study import create, export, import_, list_, show
 from bbopt.cli_surrogates import bench_surrogates
 from bbopt.cli_train import train
 from bbopt.cli_train_network import network
-from bbopt.cli_trials import add, amend, ask, best, cancel, enqueue, fail, front, rank, retract, tell
+from bbopt.cli_trials import add, amend, ask, best, cancel, enqueue, fail, front, retract, tell
 
 __all__ = ["main"]
 
@@ -95,7 +96,9 @@ def main() -> None:
 
 for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueue, cancel, amend, retract, add):
     main.add_command(_command)
-for _command in (export, import_, problems, strategies, bench, report, bench_classify, bench_surrogates, train, serve):
+for _command in (settle, agreement, export, import_, problems, strategies, bench, report, bench_classify):
+    main.add_command(_command)
+for _command in (bench_surrogates, train, serve):
     main.add_command(_command)
 train.add_command(network)
 

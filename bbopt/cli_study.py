@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from bbopt.task import Task
     from bbopt.trial import Trial
 
-__all__ = ["create", "export", "import_", "list_", "opened", "show", "study_arguments"]
+__all__ = ["create", "export", "import_", "list_", "number_argument", "opened", "show", "study_arguments"]
 
 LAST = 20  # trials that people are shown
 
+number_argument = click.argument("number", type=click.IntRange(0))
 store_argument = click.argument("store", type=click.Path(dir_okay=False))
 
 
@@ -184,6 +185,8 @@ def list_(store: str, as_json: bool) -> None:
             statuses = document["statuses"]
             best = document["best"] or {"values": None}
             value = (best["values"] or {}).get(opt.task.objectives[0].name)
+            if value is None and document["best"] is not None:  # after rankings
+                value = f"trial {best['number']}"
             objectives = ", ".join(item.name for item in opt.task.objectives)
         documents.append(document)
         strategy = document["strategy"]
@@ -217,7 +220,8 @@ def show(store: str, name: str, number: int | None, log: bool, last: int | None,
       bbopt show runs.db vessel 7 --log
       bbopt show runs.db vessel --json > vessel.json     # `bbopt create --task vessel.json` reads it
 
-    JSON: a study as `bbopt create --json` prints it, with "task" and "trials"; for a NUMBER {"trial": ...}; with --log
+    JSON: a study as `bbopt create --json` prints it, with "task", "trials" and "rankings" (what people ranked: query, rater,
+    groups of trials best first, unseen, verdict, applied, time, position, details); for a NUMBER {"trial": ...}; with --log
     {"log": [...]} of position, time (UTC), writer, kind and body, where arrays are lists and null is "not told".
     """
     with opened(store, name) as opt:
@@ -231,11 +235,14 @@ def show(store: str, name: str, number: int | None, log: bool, last: int | None,
 
 
 def _show_study(opt: Optimizer, store: str, last: int | None, as_json: bool) -> None:
-    trials = opt.trials()
+    from bbopt.cli_rankings import print_rankings, ranked_json, ranking_facts
+
+    trials, answers = opt.trials(), opt.rankings()
     if as_json:
         kept = trials if last is None else _last(trials, last)
+        answers = answers if last is None else _last(answers, last)
         document = {**_study(opt, store), "task": opt.task.to_json(), "trials": [trial.to_json() for trial in kept]}
-        print_json(document)
+        print_json({**document, "rankings": [ranked_json(answer) for answer in answers]})
         return
     counts = Counter(trial.status for trial in trials)
     by_status = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -246,16 +253,21 @@ def _show_study(opt: Optimizer, store: str, last: int | None, as_json: bool) -> 
         "budget": value_text(opt.budget),
         **task_facts(opt.task),
         "trials": f"{len(trials)}" + (f": {by_status}" if trials else ""),
+        **ranking_facts(opt),
     }
     best = opt.best() if opt.task.m == 1 else None
     if best is not None:
         values = ", ".join(f"{name} = {value:.8g}" for name, value in (best.values or {}).items())
-        facts["best"] = f"trial {best.number}: {values}"
+        facts["best"] = f"trial {best.number}" + (f": {values}" if values else "")
     print_facts(facts)
     kept = _last(trials, LAST if last is None else last)
     if kept:
         click.echo("")
         print_trials(kept, opt.task, 6)
+    shown = _last(answers, LAST if last is None else last)
+    if shown:
+        click.echo("")
+        print_rankings(shown)
 
 
 def _last(items: list[Any], n: int) -> list[Any]:
@@ -317,21 +329,32 @@ def _brief(value: Any) -> str:
 @click.command(short_help="Write the trials to CSV.")
 @study_arguments
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--rankings", is_flag=True, help="What people ranked instead: a line for each answer and trial.")
 @json_option
-def export(store: str, name: str, file: str, as_json: bool) -> None:
+def export(store: str, name: str, file: str, rankings: bool, as_json: bool) -> None:
     """Write all trials of a study to a CSV file (-: standard output).
 
     \b
     Examples:
       bbopt export runs.db vessel vessel.csv
       bbopt export runs.db vessel - | column -s, -t
+      bbopt export runs.db faces answers.csv --rankings
 
     Columns: number, status, attempt, one per parameter, one per metric, std:METRIC and cost. `bbopt import` reads it.
-    JSON: file and trials (how many).
+    With --rankings: position in the log, time (UTC), query, rater, trial, place (1 is best, empty is not looked at),
+    verdict, applied (0: it came late, or does not count yet) and details.
+    JSON: file and trials (how many), or file and rankings.
     """
+    from bbopt.cli_rankings import write_rankings
+
     if file == "-" and as_json:
         raise click.UsageError("--json and the CSV cannot both have standard output; give a file")
     with opened(store, name) as opt:
+        if rankings:
+            count = write_rankings(opt, None if file == "-" else Path(file))
+            if file != "-":
+                print_json({"file": file, "rankings": count}) if as_json else click.echo(f"{count} rankings in {file}")
+            return
         if file != "-":
             opt.to_csv(file)
             count = len(opt.trials())

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bbopt.cli_input import deviations_of, params_of, read_params, read_results, values_of
 from bbopt.cli_output import json_option, note, print_json, print_trials, value_text
-from bbopt.cli_study import opened, report_trials, study_arguments
+from bbopt.cli_study import number_argument, opened, report_trials, study_arguments
 
 if TYPE_CHECKING:
     from bbopt.optimizer import Optimizer
     from bbopt.trial import Trial
 
-__all__ = ["add", "amend", "ask", "best", "cancel", "enqueue", "fail", "front", "rank", "retract", "tell"]
+__all__ = ["add", "amend", "ask", "best", "cancel", "enqueue", "fail", "front", "retract", "tell"]
+
+SLATE = 6  # trials of a query of free size, where nobody says how many
 
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -0.5 is a value; cli_input refuses misspelled options
 
-number_argument = click.argument("number", type=click.IntRange(0))
 std_option = click.option("--std", multiple=True, metavar="[METRIC=]SD", help="Standard error of a value; repeatable.")
 cost_option = click.option("--cost", type=float, help="What the evaluation cost, in a unit of your own.")
 
@@ -28,14 +29,17 @@ cost_option = click.option("--cost", type=float, help="What the evaluation cost,
 @study_arguments
 @click.option("-n", "--count", type=click.IntRange(1), help="How many trials. [default: 1]")
 @click.option("--fewer", is_flag=True, help="Take fewer than --count (at least one) where no more can be had now.")
+@click.option(
+    "--whole", is_flag=True, help="One query with all its trials, to be ranked: --count, or the strategy's own number."
+)
 @click.option("--fixed", multiple=True, metavar="NAME=VALUE", help="A parameter that must have this value; repeatable.")
 @click.option("--context", multiple=True, metavar="NAME=VALUE", help="A value of a context parameter; repeatable.")
 @click.option("--lease", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="Give the trial to somebody else if it is not answered in this time.")  # fmt: skip
 @click.option("--owner", metavar="W", help="Who will answer, as `bbopt show` tells it. [default: host and process]")
 @json_option
-def ask(store: str, name: str, count: int | None, fewer: bool, fixed: tuple[str, ...], context: tuple[str, ...],
-        lease: float | None, owner: str | None, as_json: bool) -> None:  # fmt: skip
+def ask(store: str, name: str, count: int | None, fewer: bool, whole: bool, fixed: tuple[str, ...],
+        context: tuple[str, ...], lease: float | None, owner: str | None, as_json: bool) -> None:  # fmt: skip
     """Ask for the next point of a study, or for several.
 
     \b
@@ -43,6 +47,7 @@ def ask(store: str, name: str, count: int | None, fewer: bool, fixed: tuple[str,
       bbopt ask runs.db vessel
       bbopt ask runs.db vessel --count 4 --lease 3600 --owner cluster-7
       bbopt ask runs.db vessel --fixed bolts=4 --fixed steel=S355
+      bbopt ask runs.db faces --whole                      # a slate for `bbopt rank`
       bbopt ask runs.db vessel --json | evaluate | bbopt tell runs.db vessel -
 
     The error Waiting says that open trials must be answered first, Exhausted that no points are left.
@@ -51,10 +56,16 @@ def ask(store: str, name: str, count: int | None, fewer: bool, fixed: tuple[str,
     """
     if fewer and count is None:
         raise click.UsageError("--fewer goes with --count")
+    if whole and (fewer or fixed or context):
+        raise click.UsageError("--whole goes without --fewer, --fixed and --context")
     with opened(store, name, asks=True) as opt:
         space = opt.task.space
         held = params_of(fixed, space, "--fixed"), params_of(context, space, "--context")
-        trials = opt.ask(count or 1, fewer=fewer, fixed=held[0], context=held[1], owner=owner, lease=lease)
+        if whole:
+            query = opt.ask_query(count or SLATE, owner=owner, lease=lease)
+            trials = [opt.trial(number) for number in query.numbers]
+        else:
+            trials = opt.ask(count or 1, fewer=fewer, fixed=held[0], context=held[1], owner=owner, lease=lease)
         for text in dict.fromkeys(trial.note for trial in trials if trial.note):
             note(f"note: {text}")
         _show(trials, opt, as_json)
@@ -161,48 +172,13 @@ def _changed(opt: Optimizer, number: int, as_json: bool) -> None:
         click.echo(f"{opt.name}: {_told(trial) if trial.values else f'trial {number} is {trial.status}'}")
 
 
-@click.command(short_help="Rank the trials of one query.")
-@study_arguments
-@click.argument("order", nargs=-1, required=True, metavar="NUMBER[=NUMBER]...")
-@click.option("--unseen", multiple=True, type=click.IntRange(0), metavar="NUMBER", help="Not looked at; repeatable.")
-@click.option("--rater", default="", metavar="WHO", help="Who ranked, where several people do.")
-@click.option(
-    "--verdict", type=click.Choice(["all bad", "cannot tell"]), help="About the whole slate, in place of ranks."
-)
-@json_option
-def rank(store: str, name: str, order: tuple[str, ...], unseen: tuple[int, ...], rater: str, verdict: Any,
-         as_json: bool) -> None:  # fmt: skip
-    """Rank the trials of one query, best first; `=` joins those that are equally good.
-
-    Trials of the query that are not named are worse than those that are, unless they were --unseen.
-
-    \b
-    Examples:
-      bbopt rank runs.db faces 3 1=2 5              # 3 is best, then 1 and 2 alike, then 5
-      bbopt rank runs.db faces 3 1 --unseen 4 --rater ann
-      bbopt rank runs.db faces 3 --verdict "all bad"
-
-    JSON: {"trials": [...]}, all trials of the query as they are now.
-    """
-    groups: list[list[int]] = []
-    for word in order:
-        numbers = word.split("=")
-        if not all(text.isdecimal() for text in numbers):
-            raise click.UsageError(f"expected numbers of trials, tied ones as 1=2, got {word!r}")
-        groups.append([int(text) for text in numbers])
-    with opened(store, name, asks=True) as opt:
-        opt.rank(groups, unseen=unseen, rater=rater, verdict=verdict)
-        query = opt.trial(groups[0][0]).query
-        trials = [trial for trial in opt.trials() if trial.query == query]
-        said = verdict or " > ".join(" = ".join(map(str, group)) for group in groups)
-        report_trials(opt, trials, as_json, f"ranked {said}")
-
-
 @click.command(short_help="Show the best trial.")
 @study_arguments
 @json_option
 def best(store: str, name: str, as_json: bool) -> None:
     """Show the best told trial that keeps all limits. For several objectives, see `bbopt front`.
+
+    After rankings, that is the one that the strategy recommends, or the winner of the last ranking.
 
     \b
     Examples:

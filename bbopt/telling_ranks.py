@@ -50,8 +50,8 @@ class TellingRanks(TellingRows):
     ) -> None:
         """Record a person's order of the rows of one query, durably: best first, ties as nested lists.
 
-        Rows of the query that are neither in `order` nor `unseen` are worse than those listed. All rows `unseen` and no
-        order: skipped, an answer without information. `verdict` ("all bad" or "cannot tell") speaks of the whole slate
+        Rows of the query that are neither in `order` nor `unseen` are worse than those listed (or not looked at either, if
+        they were never handed out while others were). All rows `unseen` and no order: skipped, an answer without information. `verdict` ("all bad" or "cannot tell") speaks of the whole slate
         instead; `order` then names any of its trials. rater: who ranks; "NAME/repeat" is a second look of NAME, which is
         kept and never pooled. details: JSON values kept with the answer. The same ranking of the same rater again is a
         no-op; `replace` puts another one in its place.
@@ -135,7 +135,7 @@ class TellingRanks(TellingRows):
             raise AlreadyTold(
                 f"the query of trials {first} to {first + size - 1} was told values; it cannot be ranked too"
             )
-        ranking = _ranking(request, first, size)
+        ranking = _ranking(request, record)
         before = record.raters.get(request.rater)
         if (
             before is not None
@@ -239,15 +239,19 @@ def _points(record: Record) -> list[Any]:
     return [row.tobytes() for row in np.asarray(record.query.X)]
 
 
-def _ranking(request: _Read, first: int, size: int) -> Ranking:
-    """By rows of the query; those that are not named come last."""
+def _ranking(request: _Read, record: Record) -> Ranking:
+    """By rows of the query. Those that are not named come last, or were not looked at where only others were handed out."""
     if request.verdict is not None:
         return Ranking(verdict=request.verdict)
+    first = record.query.first
     groups = [tuple(number - first for number in group) for group in request.groups if group]
-    unseen = tuple(number - first for number in request.unseen)
+    unseen = [number - first for number in request.unseen]
     named = {row for group in groups for row in group} | set(unseen)
-    rest = tuple(row for row in range(size) if row not in named)
+    rest = [row for row in range(record.query.size) if row not in named]
+    if record.attempts.any():
+        unseen += [row for row in rest if not record.attempts[row]]
+        rest = [row for row in rest if record.attempts[row]]
     if rest and not groups:
         raise UsageError(f"rank: expected an order of the trials that were looked at, got none and {len(rest)} not unseen; "
                          "name equally good ones as one nested list, or all as unseen for no answer")  # fmt: skip
-    return Ranking((*groups, rest) if rest else tuple(groups), unseen)
+    return Ranking((*groups, tuple(rest)) if rest else tuple(groups), tuple(unseen))

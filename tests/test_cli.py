@@ -34,7 +34,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert set(COMMANDS) == {
         *("problems", "strategies", "bench", "bench-classify", "bench-surrogates", "report", "train", "serve"),
         *("create", "list", "show", "ask", "tell", "fail", "rank", "amend", "retract", "cancel", "enqueue", "add"),
-        *("best", "front", "export", "import"),
+        *("best", "front", "export", "import", "settle", "agreement"),
     }
 
 

@@ -136,7 +136,12 @@ def test_a_queued_query_can_be_ranked() -> None:
     opt.rank([4, 3, 2, 1, 0])
     opt.retract(4)
     assert [trial.status for trial in opt.trials()] == ["open"] * 2 + ["queued"] * 3
+    opt.rank([1])
+    assert opt.rankings()[0].ranking == Ranking(((1,), (0,)), unseen=(2, 3, 4)), "nobody can have seen 2 to 4"
+    opt.retract(0)
     assert [trial.number for trial in opt.ask(3)] == [2, 3, 4]
+    opt.rank([1])
+    assert opt.rankings()[0].ranking == Ranking(((1,), (0, 2, 3, 4)))
 
 
 def test_a_cancelled_query_is_not_ranked() -> None:

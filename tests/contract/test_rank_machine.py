@@ -154,7 +154,7 @@ class RankMachine(RuleBasedStateMachine):
 
         numbers = [n for item in request.order for n in (item if isinstance(item, list) else [item])]
         first = SLATE * ((numbers + list(request.unseen))[0] // SLATE)
-        return _ranking(self.opt._read_request(request), first, SLATE)
+        return _ranking(self.opt._read_request(request), self.opt._find(first)[0])
 
     @precondition(lambda self: self.slates)
     @rule(pick=PICK, rater=RATERS, said=ORDERS, swap=st.booleans())
