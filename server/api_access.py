@@ -12,11 +12,17 @@ from server.config import Config
 from server.entry import AGAINST
 from server.errors import ApiError
 from server.identity import SCOPE_KEY, Presented, cookie_name, found, refused, require
+from server.models import Refusal
 
 __all__ = ["join_url", "router"]
 
 router = APIRouter(tags=["access"])
 Owner = Annotated[Identity, Depends(require("owner"))]
+
+
+NO_SESSION: dict[int | str, dict[str, Any]] = {
+    404: {"model": Refusal, "description": "No token of this role and study."}
+}
 
 
 class Token(BaseModel):
@@ -107,7 +113,7 @@ async def sign_in(body: Token, request: Request, response: Response) -> Session:
     return _session(identity)
 
 
-@router.get("/v1/session")
+@router.get("/v1/session", responses=NO_SESSION)
 async def session(
     request: Request,
     _: Annotated[Identity, Depends(require())],

@@ -105,6 +105,11 @@ class Gate:
             return
         except ApiError as error:
             await error.response()(scope, receive, answer)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if not started:
+                await ApiError(
+                    503, "Stopping", "the server is being stopped; repeat the request when it is back"
+                ).response()(scope, receive, answer)
         except Exception as error:
             if started and not ended:
                 raise  # the connection is closed in the middle of the response, and it is logged

@@ -8,10 +8,13 @@ import errno
 import fcntl
 import logging.config
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h11
@@ -23,11 +26,14 @@ from server.access import Access
 from server.app import create_app
 from server.config import Config
 
+log = logging.getLogger("bbopt.server")
+
 __all__ = ["alone", "bind", "serve", "settings"]
 
 HEADER_SECONDS = 15.0  # for the whole of a request's headers to come
 IDLE_SECONDS = 65  # that a connection may stay open without a request
-GRACE_SECONDS = 2  # for requests that are being answered when the server is stopped
+GRACE_SECONDS = 1  # for requests that are being answered when the server is stopped
+LAST_SECONDS = 2.5  # after which the process ends without those that are not, such as an ask of a slow strategy
 CONNECTIONS = 1000  # beyond which requests get 503
 MAX_HEAD = 65_536  # bytes of a request before its body that are kept; the gate refuses a quarter of them, with a reason
 
@@ -35,7 +41,15 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "filters": {"worth saying": {"()": lambda: _worth_saying}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["worth saying"],
+            "stream": "ext://sys.stderr",
+        }
+    },
     "loggers": {
         "bbopt.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "uvicorn.error": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
@@ -47,6 +61,9 @@ LOGGING = {
 def serve(config: Config, started: Callable[[Config, Access], None]) -> None:
     """Serve until Ctrl-C (KeyboardInterrupt, after requests that have begun) or SIGTERM (ends the process, likewise).
 
+    Where a strategy is still thinking then, and its thread cannot be stopped, the process ends without it, as if it had been
+    killed: what was acknowledged is on the disk, and the next server goes on from there.
+
     started: called once, when requests are answered, with the configuration (its port is the real one) and the tokens.
     Raises UsageError (the address is taken, another server has the store), StoreError, and what `create_app` raises.
     """
@@ -56,7 +73,7 @@ def serve(config: Config, started: Callable[[Config, Access], None]) -> None:
         access: Access = app.app.state.access
         logging.config.dictConfig(LOGGING)
         with contextlib.closing(access):
-            server = _Server(settings(app), lambda: started(config, access))
+            server = _Server(settings(app), lambda: started(config, access), LAST_SECONDS)
             server.run(sockets=[listener])
             if server.failure is not None:
                 raise server.failure
@@ -81,11 +98,13 @@ def settings(app: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """One that says when it is ready."""
+    """One that says when it is ready, and that ends its process so many seconds after it was told to stop (None: never)."""
 
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None], last_seconds: float | None = None) -> None:
         super().__init__(settings)
         self._ready = ready
+        self._last_seconds = last_seconds
+        self._signal = signal.SIGINT
         self.failure: BaseException | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,6 +114,29 @@ class _Server(uvicorn.Server):
         except BaseException as error:  # raised when everything that has been opened is closed again
             self.failure = error
             self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(sig)
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._last_seconds is not None:
+            last = threading.Timer(self._last_seconds, self._give_up)
+            last.daemon = True  # a process that ends in time ends the timer with it
+            last.start()
+        await super().shutdown(sockets)
+
+    def _give_up(self) -> None:
+        log.warning(
+            "ended while a strategy was thinking: what was acknowledged is stored, the slate is asked for again"
+        )
+        logging.shutdown()
+        os._exit(128 + self._signal)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not that requests were ended, as they are when the server is."""
+    return not record.getMessage().startswith("Cancel ")
 
 
 class _Protocol(H11Protocol):

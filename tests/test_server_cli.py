@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -162,6 +163,44 @@ def test_z_ctrl_c_ends_it_at_once_and_the_next_one_goes_on(live: Live, store: Pa
                 assert client.get("/v1/studies/soup/next").json()["slate"]["items"] == shown["items"]
         assert again.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
         assert "Traceback" not in again.log
+
+
+SLOW = """
+import sys, threading, time, urllib.request
+from pathlib import Path
+import bbopt
+from bbopt.strategies.random_search import RandomSearch
+from server.config import Config
+from server.run import serve
+
+RandomSearch.ask = lambda *_: (print("thinking", flush=True), time.sleep(100))
+
+def started(config, access):
+    _, token = access.issue("rater", "soup", "ann")
+    request = urllib.request.Request(f"{config.origin}/v1/studies/soup/next", headers={"Authorization": f"Bearer {token}"})
+    threading.Thread(target=lambda: urllib.request.urlopen(request), daemon=True).start()
+
+serve(Config(Path(sys.argv[1]), port=0), started)
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_strategy_that_thinks(tmp_path: Path) -> None:
+    path = kitchen(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout is not None and child.stderr is not None
+            assert child.stdout.readline() == "thinking\n"
+            start = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            assert child.wait(timeout=30) == 130
+            assert time.monotonic() - start < 15
+            assert "ended while a strategy was thinking" in child.stderr.read()
+        finally:
+            child.kill()
+    with bbopt.Optimizer.open(path, "soup") as opt:
+        assert len(opt.ask(3)) == 3, "the lock of the one who thought is free"
 
 
 def test_the_demo_is_ready_to_click(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
+from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from starlette.testclient import TestClient
 
@@ -148,7 +149,7 @@ def send(world: World, case: Case, draw: Any, mode: GenerationMode) -> str | Non
     world.statuses[label, response.status_code] += 1
     try:
         case.validate_response(response, headers=kept.get("headers"), excluded_checks=LEFT_OUT)
-    except Exception as error:  # all of them are wanted, not the first
+    except (Failure, FailureGroup) as error:  # all of them are wanted, not the first
         return f"{label} as {role or 'nobody'}: {response.status_code}\n{error}"
     return None
 
