@@ -81,7 +81,7 @@ const announce = (text) => ($("#live").textContent = text);
 // ---- placing
 
 function change(next, item = null) {
-  if (busy || next === state) return;
+  if (busy || next === state || (item && !names.has(item))) return; // one may still be dragged when its slate is gone
   steps.push(state);
   set(next);
   if (item) announce(`${names.get(item)}: ${answer.words(answer.placeOf(state, item), state.best.length)}`);
@@ -230,7 +230,6 @@ async function deliver() {
     drafts.pending = null;
     showProgress($("#progress"), receipt.progress);
     announce("Saved.");
-    if (reached(receipt.progress)) return;
   } catch (error) {
     drafts.pending = null; // the server has another answer, or does not take this one: it would refuse it again
     notice.say(REFUSED[error.kind] ?? `Not taken: ${error.message}`, "warning");
@@ -241,18 +240,10 @@ async function deliver() {
   await next();
 }
 
-function reached(progress) {
-  if (!progress?.goal || progress.answers !== progress.goal) return false;
-  turn += 1;
-  leave("finished");
-  $("#on").hidden = false;
-  return true;
-}
-
 async function undo() {
   if (busy) return;
   busy = true;
-  draw();
+  if (slate) draw();
   try {
     const got = await attempt(() => rater.undo(study));
     if (!got) return;
@@ -312,12 +303,7 @@ keys(grid, {
 
 $("#go").addEventListener("click", () => {
   drafts.started = true;
-  $("#on").hidden = true;
   begin();
-});
-$("#on").addEventListener("click", () => {
-  $("#on").hidden = true;
-  next();
 });
 $("#send").addEventListener("click", () => send());
 $("#undo").addEventListener("click", undo);
