@@ -142,12 +142,12 @@ async def take_back(
         raise ApiError(404, "UnknownSlate", "expected the id of a slate that this token was given, got another")
     name = rater.name
 
-    def back() -> tuple[Shown, list[Place]]:
-        shown = undo(room, name, mine)
-        return shown, showing.look_up(room, name, shown)
+    def back() -> tuple[Shown, int, list[Place]]:
+        shown, count = undo(room, name, mine)
+        return shown, count, showing.look_up(room, name, shown)
 
-    shown, places = await run_in_threadpool(back)
-    return {"slate": await showing.slate(room, name, shown, places), "undone": 1}
+    shown, count, places = await run_in_threadpool(back)
+    return {"slate": await showing.slate(room, name, shown, places), "undone": count}
 
 
 @router.get("/v1/studies/{study}/progress", response_model=Progress, responses=NO_STUDY)

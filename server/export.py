@@ -53,11 +53,12 @@ def _cell(value: Any) -> Any:
 def everything(room: Room, definition: dict[str, Any]) -> str:
     """The study as JSON: definition, trials, slates, answers."""
     ledger: Ledger = room.ledger()
+    total = sum(room.opt.statuses().values())
     document = {
         "format": FORMAT,
         "study": room.name,
         "definition": definition,
-        "trials": [trial.to_json() for trial in room.opt.trials()],
+        "trials": [room.opt.trial(number).to_json() for number in range(total)],
         "slates": [
             {
                 "query": slate.query,

@@ -129,7 +129,7 @@ class Room:
         ledger = self.ledger()
         waiting = {slate.query: slate for slate in ledger.open.values() if 0 < missing(slate) < slate.quorum}
         due = []
-        for answer in ledger.answers:
+        for answer in ledger.answers if waiting else ():
             if answer.query in waiting and not answer.withdrawn and person(answer.rater)[1] == FIRST:
                 slate = waiting.pop(answer.query)
                 if seconds_of(answer.time) + seconds <= now:
@@ -165,7 +165,7 @@ class Rooms:
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
         self._opening: dict[str, threading.Lock] = {}
-        self._made: set[str] = set()
+        self._feedback: dict[str, str] = {}
         self._ended = threading.Event()
         self._clerk: threading.Thread | None = None
         try:
@@ -185,12 +185,18 @@ class Rooms:
         with them is to be known before anybody comes."""
         named = {*self.config.studies, *self.config.renderers} - {"*"}
         if "*" in self.config.renderers:
-            named |= {name for name in self.names() if self.definition(name)["task"].get("feedback") == "ranking"}
+            named |= {name for name in self.names() if self._ranks(name)}
         return sorted(named)
 
     def _known(self, name: str) -> None:
         if name not in self.names():  # without a list of the others: a rater would learn their names
             raise bbopt.StudyMissing(f"expected a study of this server, got {name!r}; GET /v1/studies lists yours")
+
+    def _ranks(self, name: str) -> bool:
+        """Whether people rank in a study, which need not be open."""
+        if name not in self._feedback:
+            self._feedback[name] = self.definition(name)["task"].get("feedback", "values")
+        return self._feedback[name] == "ranking"
 
     def opened(self, name: str) -> Room | None:
         """The room of a study if it is open; never waits."""
@@ -250,10 +256,8 @@ class Rooms:
     def _watch(self, seconds: float) -> None:
         while not self._ended.wait(min(1.0, seconds / 4)):
             try:
-                for name in self.names():
-                    room = self.get(name)
-                    if room.ranks:
-                        room.settle_due(seconds, time.time())
+                for name in filter(self._ranks, self.names()):
+                    self.get(name).settle_due(seconds, time.time())
             except Exception:
                 log.exception("deadlines")
 

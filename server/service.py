@@ -245,21 +245,22 @@ def stored_answer(room: Room, viewer: str, answer: bbopt.Ranked, look: int | Non
 # -- taking back -------------------------------------------------------------------------------------------------------
 
 
-def undo(room: Room, rater: str, place: Place | None) -> Shown:
-    """Take back the rater's answer to a slate, by default the last one. The slate comes again, with the answer as a draft."""
-    done: Place = room.writer.wait(lambda: _take_back(room, rater, place))
+def undo(room: Room, rater: str, place: Place | None) -> tuple[Shown, int]:
+    """Take back the rater's answer to a slate, by default the last one. The slate comes again, with the answer as a draft;
+    how many answers went: with a first look goes its repeat."""
+    done, count = room.writer.wait(lambda: _take_back(room, rater, place))
     with room.choosing:
-        return _lease(room, room.ledger(), rater, done)
+        return _lease(room, room.ledger(), rater, done), count
 
 
-def _take_back(room: Room, rater: str, place: Place | None) -> Place:
+def _take_back(room: Room, rater: str, place: Place | None) -> tuple[Place, int]:
     ledger = room.ledger()
     place = place or last_of(ledger, rater)
     names = [] if place is None else names_at(ledger, rater, place)
     if place is None or not names:
         raise ApiError(409, "NothingToUndo", "expected an answer of yours that stands, there is none")
     _retract(room, ledger.slates[place.query], names)
-    return Place(place.query, 0, place.look)
+    return Place(place.query, 0, place.look), len(names)
 
 
 def _retract(room: Room, slate: bbopt.Slate, names: list[str]) -> None:

@@ -9,7 +9,6 @@ caller asks the strategy for a new one.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import bbopt
@@ -18,6 +17,8 @@ from server.ledger import FIRST, REPEAT, Ledger, person, phase_of, place_of, rat
 
 OWNER = "rater:"
 """What the log's owner of a slate begins with that was asked for a rater."""
+MANY = 500
+"""Slates with leases, from which on those that have ended are thrown away."""
 APART = 2
 """A slate is shown again after at least so many others."""
 
@@ -27,46 +28,60 @@ def seconds_of(time: str) -> float:
     return datetime.datetime.fromisoformat(time).timestamp() if time else 0.0
 
 
+def holder(owner: str) -> str:
+    """The name under which the log's owner of a slate holds it: a rater's own, or one that no rater can have.
+
+    >>> holder("rater:ann"), holder("program:ann")
+    ('ann', '/program:ann')
+    """
+    return owner.removeprefix(OWNER) if owner.startswith(OWNER) else f"/{owner}"
+
+
 @dataclass
 class Leases:
     """Who is working on what, until when: in memory, because it is about people who have a page open now.
 
-    `seconds` is how long a lease lasts. After a restart, and for slates that others asked, whoever the log names as owner
-    is taken to hold a slate for `seconds` from then (`since`) or from the ask.
+    `seconds` is how long a lease lasts. After a restart, and for slates that programs asked, whoever the log names as owner
+    is taken to hold a slate for `seconds` from then (`since`) or from the ask. One that has ended is the same as none.
     """
 
     seconds: float
     since: float
-    _held: dict[tuple[int, str], float] = field(default_factory=dict)
+    _held: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def take(self, query: int, name: str, now: float) -> float:
         """A new lease, or a longer one. Returns when it ends."""
-        self._held[query, name] = now + self.seconds
+        if len(self._held) >= MANY:
+            self._forget(now)
+        self._held.setdefault(query, {})[name] = now + self.seconds
         return now + self.seconds
 
     def drop(self, query: int, name: str) -> None:
-        """The slate was answered, or is not worked on any more."""
-        self._held.pop((query, name), None)
+        """The slate was answered."""
+        names = self._held.get(query, {})
+        names.pop(name, None)
+        if not names:
+            self._held.pop(query, None)
 
     def end(self, slate: bbopt.Slate, name: str) -> float:
         """When this name's hold on a slate ends; 0 if it has none."""
-        known = self._held.get((slate.query, name))
-        if known is None and slate.owner in (name, OWNER + name):
+        known = self._held.get(slate.query, {}).get(name)
+        if known is None and slate.owner and holder(slate.owner) == name:
             return max(seconds_of(slate.asked), self.since) + self.seconds
         return known or 0.0
 
     def holders(self, slate: bbopt.Slate, now: float) -> set[str]:
-        """Names that are working on a slate."""
-        names = {name for query, name in self._held if query == slate.query}
-        if slate.owner:
-            names.add(slate.owner.removeprefix(OWNER))
+        """Names that are working on a slate, and have not answered it."""
+        names = {*self._held.get(slate.query, ()), *([holder(slate.owner)] if slate.owner else [])}
         return {name for name in names if self.end(slate, name) > now} - set(slate.raters)
 
-    def forget(self, queries: Iterable[int]) -> None:
-        """Drop what is held on these slates: they are closed."""
-        closed = set(queries)
-        for key in [key for key in self._held if key[0] in closed]:
-            del self._held[key]
+    def _forget(self, now: float) -> None:
+        for query, names in list(self._held.items()):
+            standing = {name: end for name, end in names.items() if end > now}
+            if standing:
+                self._held[query] = standing
+            else:
+                del self._held[query]
 
 
 def missing(slate: bbopt.Slate) -> int:

@@ -106,6 +106,8 @@ class Writer:
     def _work(self, jobs: list[_Job]) -> None:
         group: list[tuple[_Job, Answering, bbopt.RankRequest]] = []
         for job in jobs:
+            if not job.done.set_running_or_notify_cancel():
+                continue  # whoever wanted it has gone before it was begun
             if callable(job.work):
                 self._commit(group)
                 _settle(job, job.work)

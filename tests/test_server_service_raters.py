@@ -206,6 +206,27 @@ def test_choice_among_open_slates() -> None:
     assert choice(opt, "bob", leases, now) is None
 
 
+def test_what_a_program_asked_is_the_programs_for_a_while() -> None:
+    opt, now = study(), time.time()
+    leases = Leases(100.0, now - 500.0)
+    opt.ask_query(4, owner="ann")  # a program of this name is not the rater
+    assert choice(opt, "ann", leases, now) is None and choice(opt, "ann", leases, now + 101) == Place(0)
+    opt.ask_query(4, owner=OWNER + "ann")
+    assert choice(opt, "ann", leases, now) == Place(1)
+
+
+def test_leases_that_have_ended_are_forgotten() -> None:
+    opt, leases = study(), Leases(10.0, 0.0)
+    for query in range(2000):
+        leases.take(query, "ann", float(query))
+    assert len(leases._held) <= 500
+    opt.ask_query(2)
+    leases.take(0, "ann", 5000.0)
+    assert leases.end(opt.slates()[0], "ann") == 5010.0
+    leases.drop(0, "ann")
+    assert leases.end(opt.slates()[0], "ann") == 0.0
+
+
 def test_a_second_look_counts_for_nobody() -> None:
     opt, leases = study(quorum=2), Leases(1.0, 0.0)
     opt.ask_query(3, owner="somebody")
