@@ -27,6 +27,8 @@ from bbopt.trial import Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+AT_ONCE = 500  # trials that are looked at while answers wait
+
 
 class Study:
     """What `Optimizer` can look at: trials, the best of them, the log. `telling` and `optimizer` add writing and asking."""
@@ -70,15 +72,19 @@ class Study:
             return self._trial(number)
 
     def trials(self) -> list[Trial]:
-        """All trials, in the order of their numbers."""
+        """All trials, in the order of their numbers. Others may go on answering meanwhile: of a study with many trials, each
+        is as it was when its turn came."""
         with self._lock:
             self._sync()
             queries = [record.query for record in self._book.records]
-        points = [
-            self.task.space.decode(query.X[row]) for query in queries for row in range(query.size)
-        ]  # slow: answers go on
-        with self._lock:
-            return [self._trial(number, point) for number, point in enumerate(points)]
+        points = [self.task.space.decode(query.X[row]) for query in queries for row in range(query.size)]
+        found: list[Trial] = []
+        while len(found) < len(points):
+            with self._lock:
+                self._sync()
+                number = len(found)
+                found += [self._trial(number + i, point) for i, point in enumerate(points[number : number + AT_ONCE])]
+        return found
 
     def statuses(self) -> dict[str, int]:
         """How many trials have each status that occurs, without decoding any."""

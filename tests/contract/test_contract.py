@@ -8,7 +8,7 @@ import pytest
 
 from bbopt.errors import NotHandled
 from bbopt.strategy import ABILITIES
-from contract import laws, study_laws
+from contract import laws, ranking_laws, study_laws
 from contract.study import drive, study
 from contract.subjects import SUBJECTS, Subject
 from contract.tasks import Case, needing, one_point, plain, rich, small_finite
@@ -121,6 +121,13 @@ def test_finite_space_is_used_up_without_repeats(subject: Subject) -> None:
 @every
 def test_law_9_corrections_refold(subject: Subject, tmp_path: Path) -> None:
     study_laws.corrections_refold(subject.make(), rich(subject.make().handles), tmp_path, subject.rows(11, 8))
+
+
+@every
+def test_people_rank(subject: Subject, tmp_path: Path) -> None:
+    ranking_laws.people_rank(subject.make(), tmp_path, subject.rows(12, 6))
+    for said in ranking_laws.NOTHING:
+        ranking_laws.survives_answers(subject.make(), said, subject.rows(6, 3))
 
 
 @every
