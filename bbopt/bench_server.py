@@ -3,11 +3,12 @@
     python -m bbopt.bench_server [ANSWERS [KILLS]]
 
 First 2,000 answers of 50 raters arrive at 25 a second (80 s), each to a slate that its rater has got from `next` and seen
-item by item, on a study of 12 parameters with `rank-sgd`. Printed: the time from an answer's arrival to its receipt, that
-of `next` and of an item (median, 95th percentile, largest), CPU seconds and memory of the server, and how many answers
-shared a commit; each commit is a full sync to the disk. Then the same load goes on while the server is killed with kill -9
-at 20 random moments and started again; whoever got no receipt sends the same again. After both, the store is read:
-every acknowledged answer must be in it once, with the order, the ties and the unseen item that its rater meant.
+item by item, on a study of 12 parameters with `rank-sgd`; then one of each rater at the same moment. Printed: the time from
+an answer's arrival to its receipt, that of `next` and of an item (median, 95th percentile, largest), CPU seconds and memory
+of the server, and in how many commits the answers were written; each commit is a full sync to the disk. Then the same load
+goes on while the server is killed with kill -9 at 20 random moments and started again; whoever got no receipt sends the same
+again. After both, the store is read: every acknowledged answer must be in it once, with the order, the ties and the unseen
+item that its rater meant.
 
 The last line is the verdict; the exit status is 1 when an answer is lost, doubled or changed, when the 95th percentile of
 an answer is 100 ms or more, or when fewer than 95 % of the answers were given at the pace at which they arrived. Wall
@@ -128,33 +129,36 @@ def steady(store: Path, answers: int) -> tuple[float, float, Found]:
     make_study(store)
     server = ServerProcess(store, [f"rater {i:02}" for i in range(RATERS)], "--renderer", RENDERER)
     arrivals, raters = Arrivals(RATE, RATERS, answers), people(server)
+    burst, again = Arrivals(1e9, RATERS, RATERS, first=answers + 1), people(server)
     start = time.perf_counter()
     try:
         asyncio.run(rank(raters, arrivals))
-        wall, memory = time.perf_counter() - arrivals.began, server.resident()
+        wall, used, memory = time.perf_counter() - arrivals.began, server.cpu(), server.resident()
+        asyncio.run(rank(again, burst))
     finally:
         server.stop()
-    given = [answer for rater in raters for answer in rater.answers]
-    seconds = [answer.done - answer.due for answer in given if answer.done is not None]
     print(f"first slates of {RATERS} raters who came at once: {arrivals.began - start:.1f} s")
+    given = [answer for rater in raters for answer in rater.answers]
     print(f"{len(given):,} answers in {wall:.1f} s")
-    for what, times in (
-        ("answer", seconds),
-        ("next", [value for rater in raters for value in rater.next_seconds[1:]]),
-        ("item", [value for rater in raters for value in rater.item_seconds]),
-    ):
-        median, most, largest = (1e3 * value for value in percentiles(times))
-        print(f"  {what:>6}: median {median:6.1f} ms   95 % below {most:6.1f} ms   largest {largest:6.1f} ms")
+    seconds = [answer.done - answer.due for answer in given if answer.done is not None]
+    line("answer", seconds)
+    line("next", [value for rater in raters for value in rater.next_seconds[1:]])
+    line("item", [value for rater in raters for value in rater.item_seconds])
     waited = sum(rater.waited for rater in raters)
     requests = sum(len(rater.next_seconds) + len(rater.item_seconds) + len(rater.answers) for rater in raters) + waited
-    print(
-        f"  server: {server.cpu_seconds:.1f} CPU s for {requests:,} requests, {memory:.0f} MiB; {waited} times no slate"
-    )
-    commits = re.findall(rf"study {STUDY}: (\d+) answers in (\d+) commits", server.log.read_text())
-    for written, together in commits:
-        print(f"  {int(written):,} answers in {int(together):,} commits")
+    print(f"  server: {used:.1f} CPU s for {requests:,} requests, {memory:.0f} MiB; {waited} times no slate")
+    last = [answer for rater in again for answer in rater.answers]
+    print(f"{len(last)} answers at once")
+    line("answer", [answer.done - answer.due for answer in last if answer.done is not None])
+    for written, commits in re.findall(rf"study {STUDY}: (\d+) answers in (\d+) commits", server.log.read_text()):
+        print(f"  all {int(written):,} answers were written in {int(commits):,} commits")
     pace = (answers / RATE) / max(max(answer.done or 0.0 for answer in given) - arrivals.began, answers / RATE)
-    return percentiles(seconds)[1], pace, check(store, STUDY, given)
+    return percentiles(seconds)[1], pace, check(store, STUDY, [*given, *last])
+
+
+def line(what: str, seconds: Sequence[float]) -> None:
+    median, most, largest = (1e3 * value for value in percentiles(seconds))
+    print(f"  {what:>6}: median {median:6.1f} ms   95 % below {most:6.1f} ms   largest {largest:6.1f} ms")
 
 
 def killed(store: Path, kills: int) -> Found:

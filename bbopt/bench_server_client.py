@@ -89,15 +89,14 @@ class Answered:
 
 
 class Arrivals:
-    """Serial numbers of answers and when they are due, `rate` in a second, until `stop` or `most` of them. They begin when
-    all `raters` have a slate; `began` is when that was."""
+    """Serial numbers of answers, from `first`, and when they are due: `rate` in a second, until `stop` or `most` of them. They
+    begin when all `raters` have a slate; `began` is when that was."""
 
-    def __init__(self, rate: float, raters: int, most: int | None = None) -> None:
-        self._rate, self._raters, self._most = rate, raters, most
+    def __init__(self, rate: float, raters: int, most: int | None = None, first: int = 1) -> None:
+        self._rate, self._raters, self._most, self._first = rate, raters, most, first
         self._ready = asyncio.Semaphore(0)
         self.began = 0.0
         self._due: asyncio.Queue[tuple[int, float] | None] = asyncio.Queue()
-        self._serials = count(1)
         self._stopped = False
 
     async def run(self) -> None:
@@ -105,13 +104,13 @@ class Arrivals:
         for _ in range(self._raters):
             await self._ready.acquire()
         self.began = time.perf_counter()
-        for serial in self._serials:
-            due = self.began + serial / self._rate
+        for number in count(1):
+            due = self.began + number / self._rate
             await asyncio.sleep(max(due - time.perf_counter(), 0.0))
             if self._stopped:
                 break
-            self._due.put_nowait((serial, due))
-            if serial == self._most:
+            self._due.put_nowait((self._first + number - 1, due))
+            if number == self._most:
                 break
         for _ in range(self._raters):
             self._due.put_nowait(None)
