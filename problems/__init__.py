@@ -87,6 +87,7 @@ def _forms(form: str, separator: str, *of: str) -> dict[str, _Entry]:
 
 _MIXED = ("concrete_beam", "pressure_vessel", "speed_reducer", "cantilever", "car_side_impact")
 _EXTRA: dict[str, _Entry] = {
+    "reacher": ("policy", "reacher", ()),
     "welded_beam_coello": ("engineering_structures", "welded_beam", ("coello",)),
     **_forms("mixed", "_", *_MIXED),
     **_forms("boeb_2024_04", "@", *_VARIED),
@@ -112,7 +113,7 @@ _SUITES: dict[str, tuple[str, ...]] = {
         "ellipsoid_10@shift0+rotate0",
     ),
     "people": ("landscape", "sunset", "poster", "tone", "verse"),
-    "rank-oracles": ("quadratic_100@start0", "rosenbrock_100@start0"),
+    "rank-oracles": ("quadratic_100@start0", "rosenbrock_100@start0", "reacher"),
 }
 
 _SYNTHETIC = re.compile(

@@ -7,8 +7,8 @@ standard deviation s (population, over the slate) it perceives
 
 e_i standard Gumbel ("plackett-luce": Luce (1959), Plackett (1975); the order of v then has the probabilities
 prod_r exp(u_r / (s level)) / sum_{j not better than r} exp(u_j / (s level)), by Yellott (1977)) or standard normal
-("thurstone": Thurstone (1927), case V; P(i before j) = Phi((u_i - u_j) / (sqrt 2 s level))). So `level` is the beta or tau of
-facts about ranking oracles: noise in standard deviations of the slate at hand, however alike its items are.
+("thurstone": Thurstone (1927), case V; P(i before j) = Phi((u_i - u_j) / (sqrt 2 s level))). So `level` is
+noise in standard deviations of the slate at hand, however alike its items are.
 
 Items whose v differ by at most `jnd` (a just noticeable difference, in units of utility) from the best of their group are
 tied. How the order is told is the `form`:
@@ -19,7 +19,8 @@ tied. How the order is told is the `form`:
     worst             two groups: all others, the worst one
     bins 2-4-2        groups of these sizes, best first; for another number of items, in proportion
 
-Tied items are not separated: a boundary that falls between them moves to the nearer end of the tie, upwards from its middle.
+Tied items are not separated: a boundary that falls between them moves to the nearest one between ties, of two the upper; who is
+asked for the best and sees two that are equally good names both.
 
 A lazy person looks at `attention` items, a random choice, and says of the others that it has not seen them, which is no
 opinion. One that sees a difference nowhere says "cannot tell", one to whom the best it sees is worth less than
@@ -171,13 +172,22 @@ class Person:
         ties = _tie_ends(values[ranked], self.jnd)
         if len(ranked) > 1 and len(ties) == 1:
             return Ranking(verdict="cannot tell")
-        cuts = {_nearest(cut, ties) for cut in np.cumsum(self._sizes(len(ranked)))} | {0, len(ranked)}
-        edges = sorted(cuts)
+        inner = np.cumsum(self._sizes(len(ranked)))[:-1].tolist()
+        edges = sorted({0, len(ranked), *(_nearest(cut, ties) for cut in inner)})
         groups = tuple(tuple(sorted(ranked[start:stop].tolist())) for start, stop in itertools.pairwise(edges))
         return Ranking(groups, tuple(np.setdiff1d(np.arange(m), seen).tolist()))
 
-    def answer(self, opt: _Study, slate: Query | Sequence[_Row], rng: np.random.Generator, rater: str = "") -> Ranking:
+    def answer(
+        self,
+        opt: _Study,
+        slate: Query | Sequence[_Row],
+        rng: np.random.Generator,
+        rater: str = "",
+        utilities: Any = None,
+    ) -> Ranking:
         """Rank a slate of a study and tell the study: the trials that one `opt.ask(m)` gave, or `opt.ask_query(m)`.
+
+        utilities: as for `order`, where they are known already.
 
         >>> import bbopt
         >>> problem = bbopt.problems.get("sunset")
@@ -192,7 +202,7 @@ class Person:
             numbers, params = list(slate.numbers), [space.decode(row) for row in rows]
         else:
             numbers, params = [row.number for row in slate], [row.params for row in slate]
-        ranking = self.rank(params, rng)
+        ranking = self.rank(params, rng) if utilities is None else self.order(utilities, rng)
         order = [[numbers[i] for i in group] for group in ranking.groups] if ranking.verdict is None else numbers
         unseen = [numbers[i] for i in ranking.unseen]
         opt.rank(order, unseen=unseen, rater=rater, verdict=ranking.verdict)
@@ -270,12 +280,14 @@ def _tie_ends(ordered: Array, jnd: float) -> list[int]:
 
 
 def _nearest(cut: int, ends: list[int]) -> int:
-    """The boundary between ties that is nearest to a cut, the upper of two.
+    """Where a boundary after `cut` items goes, for ties that end at `ends`: there are at least two.
 
-    >>> [_nearest(cut, [4, 5]) for cut in range(6)]
-    [0, 0, 0, 4, 4, 5]
+    >>> [_nearest(cut, [3, 4, 6]) for cut in range(7)]
+    [0, 3, 3, 3, 4, 4, 6]
     """
-    return min([0, *ends], key=lambda end: (abs(end - cut), end))
+    if cut in (0, ends[-1]):
+        return cut
+    return min(ends[:-1], key=lambda end: (abs(end - cut), end))
 
 
 def _shares(weights: list[int], n: int) -> list[int]:
