@@ -148,11 +148,13 @@ def test_pooling_does_not_depend_on_who_came_first_and_loses_nobody(answers: lis
         again = pool(tuple(other), 5)
         assert [set(group) for group in again.groups] == [set(group) for group in pooled.groups]
         assert again.unseen == pooled.unseen or len(answers) == 1
-    seen = {row for ranking in answers for group in ranking.groups for row in group}
-    assert sorted(row for group in pooled.groups for row in group) == sorted(seen)
-    if len(answers) > 1 and seen:
-        total = np.sum([ranking.scores(5) for ranking in answers], axis=0)
-        by_group = [total[list(group)] for group in pooled.groups]
+    seen = [{row for group in ranking.groups for row in group} for ranking in answers]
+    compared = np.array([sum(len(rows) - 1 for rows in seen if row in rows) for row in range(5)])
+    listed = sorted(row for group in pooled.groups for row in group)
+    assert listed == (sorted(seen[0]) if len(answers) == 1 else np.flatnonzero(compared).tolist())
+    if len(answers) > 1 and listed:
+        share = np.sum([ranking.scores(5) for ranking in answers], axis=0) / np.maximum(compared, 1)
+        by_group = [share[list(group)] for group in pooled.groups]
         assert all(np.ptp(group) == 0 for group in by_group)
         assert all(first[0] > second[0] for first, second in itertools.pairwise(by_group))
 
