@@ -30,7 +30,7 @@ def problem() -> bbopt.problems.Problem:
 def store(tmp_path_factory: pytest.TempPathFactory, problem: bbopt.problems.Problem) -> Path:
     """A store with a study of pictures for each test: a server takes seconds to start."""
     path = tmp_path_factory.mktemp("pages") / "runs.db"
-    for name in ("ten", "phone", "owned"):
+    for name in ("ten", "phone", "tabs", "owned"):
         bbopt.Optimizer(problem.task, "rank-sgd", seed=3, store=path, name=name).close()
     return path
 
@@ -196,6 +196,39 @@ def test_a_phone_drags_by_touch_and_leaves_unseen_what_it_never_showed(
     stored = bbopt.Optimizer.open(store, "phone").rankings()
     assert [said(answer) for answer in stored] == [[group for group in ann.of(seen[1:2], seen[2:], seen[:1]) if group]]
     assert {stored[0].first + row for row in stored[0].ranking.unseen} == {ann.numbers[item] for item in rest}
+
+
+def test_two_windows_and_a_revoked_link_lose_and_double_nothing(
+    browser: Any, live: Live, store: Path, problem: bbopt.problems.Problem
+) -> None:
+    with page_in(browser) as page, live.client(live.owner) as owner:
+        ann = Person(page, store, problem, "tabs")
+        ann.join(live.link("ann", "tabs"))
+        order = ann.look()
+        other = page.context.new_page()
+        other.goto(page.url)
+        other.wait_for_selector(".card[data-bin=fine]")
+        ann.click(*order[:2])
+        ann.send()
+        first = ann.of(order[:1], order[1:2], order[2:])
+        order = ann.look()
+        other.click(".card >> nth=3 >> .look")  # the same slate, in the other window
+        other.click("#send")
+        other.wait_for_selector("#notice:has-text('answered in another window')")
+        other.wait_for_function("item => document.querySelector('.card')?.dataset.item === item", arg=ann.items[0])
+        other.close()
+
+        link = next(link for link in owner.get("/v1/studies/tabs/links").json()["links"] if link["name"] == "ann")
+        assert owner.delete(f"/v1/studies/tabs/links/{link['id']}").status_code == 204
+        ann.click(*order[:3])
+        ann.send()
+        page.wait_for_selector("#lost:has-text('kept on this device')")
+        page.complaints.clear()  # the 401
+        again = owner.post("/v1/studies/tabs/links", json={"name": "ann", "seconds": 600})
+        page.goto(again.json()["url"])
+        ann.look()
+    stored = bbopt.Optimizer.open(store, "tabs").rankings(withdrawn=True)
+    assert [said(answer) for answer in stored] == [first, ann.of(order[:1], order[1:2], order[2:3], order[3:])]
 
 
 def test_an_owner_watches_makes_and_revokes_links_and_pauses(
