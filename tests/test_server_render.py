@@ -142,6 +142,19 @@ def test_a_spec_that_does_not_work_says_why(spec: str, says: str, folder: Path) 
         load_renderer(spec, TASK)
 
 
+def test_the_example_is_found_from_its_folder_and_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = Path(__file__).resolve().parent.parent / "examples"
+    tree = {"spread": 25.0, "lean": 4.0, "reach": 0.74, "trunk": 66.0, "hue": 110.0}
+    shown = set()
+    for folder, spec in ((examples, "rank_pictures:picture"), (examples.parent, "examples.rank_pictures:picture")):
+        monkeypatch.chdir(folder)
+        renderer = load_renderer(spec, TASK)
+        shown.add(renderer(tree))
+        renderer.close()
+    (rendering,) = shown
+    assert rendering.media_type == "image/svg+xml" and rendering.data.count(b"<path") == 2**8 - 1
+
+
 ODD = """
 import os, sys, time
 def draw(params):
