@@ -43,13 +43,13 @@ for slate in range(1, SLATES + 1):
 if len(sys.argv) > 1:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3 * len(learnt), 3.2), layout="constrained")
+    figure = Figure(figsize=(3 * len(learnt), 2.8), layout="constrained")
     shown = goals(11, 6)
     for panel, (slate, chosen) in zip(figure.subplots(1, len(learnt), squeeze=False)[0], learnt.items(), strict=True):
         for path, goal in zip(hands(chosen[None], shown)[0], shown, strict=True):
             (line,) = panel.plot(*path.T, linewidth=1.2)
             panel.plot(*goal, "o", color=line.get_color(), markersize=6)
-        panel.set(title=f"{slate} rankings: {score(chosen):.1f}", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+        panel.set(title=f"{slate} rankings: {score(chosen):.1f}", xlim=(-0.8, 1.1), ylim=(-0.8, 0.8), aspect="equal")
         panel.set(xticks=[], yticks=[])
     figure.savefig(Path(sys.argv[1]), dpi=110)
     print(f"picture: {sys.argv[1]}")

@@ -24,6 +24,7 @@ SAYS = {  # what the output shows, as regular expressions
     "solver_in_the_loop": r"16 solutions .*\n +coarse solver alone +0\.0\d+ .*\n.*\n.*\n +rollouts, values alone +0\.\d+ .*s\n$",
     "rank_pictures": r"distance from the tree in mind: 0\.[2-9]\d at first, 0\.[0-3]\d at last\nits picture is [\d,]+ characters of SVG\n",
     "worker_over_http": r"best of \d+: Trial\(number=\d+, params=\{'tuning'.*status='ok'.*\n$",
+    "ranked_landscape": r"^(after +\d+ rankings: \d\.\d\d from the picture in mind\n){4}$",
     "ranked_policy": r"does nothing: -53\.\d\n(after +\d+ rankings of five: -\d\d\.\d\n){2,3}$",
     "weights_by_queries": r"1210 weights, loss 2\.334 at the start\n.*\ncge( +[\d,.]+){3}\ndeepzero, grasp( +[\d,.]+){3}\n.*\n$",
 }
@@ -60,7 +61,8 @@ def test_example_is_short_and_says_how_to_run_it(name: str) -> None:
 def test_what_a_given_path_keeps(tmp_path: Path) -> None:
     run("many_constraints", tmp_path, "progress.png")
     assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")
-    run("ranked_policy", tmp_path, "arm.png")
-    assert (tmp_path / "arm.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("ranked_policy", "ranked_landscape"):
+        run(name, tmp_path, f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     run("told_from_csv", tmp_path, "lab")
     assert sorted(path.name for path in (tmp_path / "lab").glob("*.csv")) == ["experiments.csv", "last_year.csv"]
