@@ -51,7 +51,11 @@ def create_app(config: Config) -> Gate:
     `.app.state` of what comes back has config, access and rooms.
     """
     access = Access(config.access_file)
-    rooms = Rooms(config, access)
+    try:
+        rooms = Rooms(config, access)
+    except BaseException:
+        access.close()
+        raise
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

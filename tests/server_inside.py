@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def inside(store: Path, **options: Any) -> Iterator[Inside]:
     """A server on this store until the end of the block. Tables as renderings, unless the options say otherwise."""
     config = Config(store, **{"renderers": {"*": "table"}, "rate_per_minute": 1_000_000, **options})
     app = create_app(config)
-    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+    with closing(app.app.state.access), TestClient(app, base_url="http://127.0.0.1:8000") as client:
         yield Inside(client, app)
 
 
@@ -145,3 +145,8 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
 def kinds(opt: bbopt.Optimizer) -> list[str]:
     """What happened to a study, in order."""
     return [event.kind for event in opt.history()]
+
+
+def shown(slate: Mapping[str, Any]) -> list[str]:
+    """The items of a slate in the order in which they are shown."""
+    return [item["id"] for item in slate["items"]]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_inside import STUDY, inside, kinds, make, refusal, taste
+from server_inside import STUDY, inside, kinds, make, refusal, shown, taste
 
-import server
 from server.ids import Place
 from server.ledger import REPEAT
 
@@ -20,10 +16,6 @@ from server.ledger import REPEAT
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return make(tmp_path / "runs.db")
-
-
-def shown(slate: dict[str, Any]) -> list[str]:
-    return [item["id"] for item in slate["items"]]
 
 
 # -- the flow ------------------------------------------------------------------------------------------------------------
@@ -227,55 +219,6 @@ def test_an_owner_takes_back_with_everything_that_followed(store: Path) -> None:
         assert server.strategy_state() == before
         assert server.post(path, {"rater": "ann"}).json()["undone"] == 1
         assert refusal(server.post(path, {"rater": "bob"})) == (409, "NothingToUndo")
-
-
-# -- restarts ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_restart_in_the_middle_changes_nothing(store: Path) -> None:
-    with inside(store) as server:
-        server.rate(slates=3)
-        slate = server.slate()
-        receipt = server.answer(slate, {"verdict": "cannot tell"}).json()
-        open_slate = server.slate()
-        server.undo()
-        state = server.strategy_state()
-    with inside(store) as server:
-        assert server.strategy_state() == state
-        again = server.slate()
-        assert (again["id"], shown(again), again["revision"]) == (slate["id"], shown(slate), 1)
-        assert refusal(server.answer(open_slate, {"verdict": "skip"})) == (409, "SlateGone")
-        assert server.answer(again, {"verdict": "cannot tell"}).json()["receipt"] != receipt["receipt"]
-    with inside(store) as server:
-        replayed = server.put(f"/v1/slates/{slate['id']}/answer", {"verdict": "cannot tell", "revision": 2})
-        assert replayed.status_code == 200 and server.room.ledger().total == 4
-
-
-def test_two_servers_on_one_store(store: Path) -> None:
-    """Each sees at once what the other wrote; an answer that reaches both is recorded once."""
-    with inside(store) as one, inside(store) as two:
-        slate = one.slate()
-        assert two.slate()["id"] == slate["id"]
-        body = {"groups": one.order(slate, "ann"), "revision": 1}
-        path = f"/v1/slates/{slate['id']}/answer"
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda i: (one, two)[i % 2].put(path, body), range(40)))
-        assert {answer.status_code for answer in answers} == {200}
-        assert len({answer.json()["receipt"] for answer in answers}) == 1
-        assert kinds(one.opt) == ["ask", "rank"]
-        assert refusal(two.put(path, {"verdict": "skip", "revision": 1})) == (409, "Conflict")
-        two.undo()
-        assert one.slate()["draft"] is not None
-        for _ in range(5):
-            one.rate(), two.rate()
-        assert one.strategy_state() == two.strategy_state() and one.room.ledger().total == 10
-
-
-def test_examples_in_the_servers_docstrings_run() -> None:
-    modules = [module.name for module in pkgutil.iter_modules(server.__path__, "server.")]
-    assert "server.ids" in modules
-    for name in modules:
-        assert not doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed, name
 
 
 # -- repeats -------------------------------------------------------------------------------------------------------------
