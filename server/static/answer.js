@@ -47,14 +47,19 @@ export function join(state, item, other) {
   const cleared = see(without(state, item), item);
   if (cleared.worst.includes(other)) return { ...cleared, worst: [...cleared.worst, item], last: item };
   if (!cleared.best.some((group) => group.includes(other))) return { ...cleared, last: item };
-  return { ...cleared, best: cleared.best.map((group) => (group.includes(other) ? [...group, item] : group)), last: item };
+  return {
+    ...cleared,
+    best: cleared.best.map((group) => (group.includes(other) ? [...group, item] : group)),
+    last: item,
+  };
 }
 
 // The key "=": ties an item with the one placed before it; for one that stands in the order already, with the rank above.
 export function equal(state, item) {
   const { bin, rank: place } = placeOf(state, item);
   if (bin === "best") return place > 1 ? join(state, item, state.best[place - 2][0]) : state;
-  const ranked = (other) => other !== null && other !== item && (placeOf(state, other).bin === "best" || placeOf(state, other).bin === "worst");
+  const ranked = (other) =>
+    other !== null && other !== item && (placeOf(state, other).bin === "best" || placeOf(state, other).bin === "worst");
   if (ranked(state.last)) return join(state, item, state.last);
   return state.best.length ? join(state, item, state.best.at(-1)[0]) : append(state, item);
 }
@@ -87,7 +92,13 @@ export function fromGroups(groups, items) {
   const shown = known.flat();
   const large = known.findIndex((group, index) => group.length > 1 && index >= Math.max(1, known.length - 2));
   const tail = large >= 0 ? large : known.length;
-  return { best: known.slice(0, tail), worst: known.slice(tail + 1).flat(), out: items.filter((item) => !shown.includes(item)), seen: shown, last: null };
+  return {
+    best: known.slice(0, tail),
+    worst: known.slice(tail + 1).flat(),
+    out: items.filter((item) => !shown.includes(item)),
+    seen: shown,
+    last: null,
+  };
 }
 
 // What a screen reader says after a step, and what stands on the card.

@@ -20,7 +20,13 @@ export class Refused extends Error {
 const PATIENCE = 20_000; // milliseconds until an answer counts as lost
 
 export async function call(method, path, body = undefined) {
-  const options = { method, credentials: "same-origin", cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE) };
+  const options = {
+    method,
+    credentials: "same-origin",
+    cache: "no-store",
+    headers: { Accept: "application/json" },
+    signal: AbortSignal.timeout(PATIENCE),
+  };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
@@ -37,11 +43,21 @@ export async function call(method, path, body = undefined) {
   try {
     json = text ? JSON.parse(text) : null;
   } catch {
-    throw new Refused(response.ok ? 0 : response.status, "Unreadable", "The server's answer was cut off or is not JSON.");
+    throw new Refused(
+      response.ok ? 0 : response.status,
+      "Unreadable",
+      "The server's answer was cut off or is not JSON.",
+    );
   }
   if (response.ok) return json;
   const error = json?.error ?? { kind: "Unknown", message: `The server answered ${response.status}.` };
-  throw new Refused(response.status, error.kind, error.message, json, Number(response.headers.get("Retry-After")) || null);
+  throw new Refused(
+    response.status,
+    error.kind,
+    error.message,
+    json,
+    Number(response.headers.get("Retry-After")) || null,
+  );
 }
 
 const at = (...parts) => `/v1/${parts.map(encodeURIComponent).join("/")}`;
@@ -66,7 +82,8 @@ export const owner = {
   study: (study) => call("GET", studyAt(study)),
   progress: (study) => call("GET", studyAt(study, "progress")),
   best: (study) => call("GET", studyAt(study, "best")),
-  history: (study, after = null) => call("GET", `${studyAt(study, "history")}?limit=20${after === null ? "" : `&after=${encodeURIComponent(after)}`}`),
+  history: (study, after = null) =>
+    call("GET", `${studyAt(study, "history")}?limit=20${after === null ? "" : `&after=${encodeURIComponent(after)}`}`),
   agreement: (study) => call("GET", studyAt(study, "agreement")),
   links: (study) => call("GET", studyAt(study, "links")),
   addLink: (study, body) => call("POST", studyAt(study, "links"), body),

@@ -11,7 +11,19 @@ export function bins(dock, items, names, state, find) {
   const thumb = (id) => {
     const item = items.find((one) => one.id === id);
     const label = `${names.get(id)}: ${item.alt}`;
-    return element("button", { class: "thumb", type: "button", "data-item": id, "aria-label": label, title: label, tabindex: "-1", onclick: () => find(id) }, thumbnail(item, names.get(id)));
+    return element(
+      "button",
+      {
+        class: "thumb",
+        type: "button",
+        "data-item": id,
+        "aria-label": label,
+        title: label,
+        tabindex: "-1",
+        onclick: () => find(id),
+      },
+      thumbnail(item, names.get(id)),
+    );
   };
   dock.classList.toggle("many", items.length > 6);
   const fill = (bin, content) => {
@@ -22,7 +34,12 @@ export function bins(dock, items, names, state, find) {
   fill(
     "best",
     state.best.map((group, index) =>
-      element("span", { class: `group${group.length > 1 ? " tied" : ""}`, "data-index": index }, element("i", {}, String(index + 1)), ...group.map(thumb)),
+      element(
+        "span",
+        { class: `group${group.length > 1 ? " tied" : ""}`, "data-index": index },
+        element("i", {}, String(index + 1)),
+        ...group.map(thumb),
+      ),
     ),
   );
   const within = (bin) => items.map((item) => item.id).filter((id) => placeOf(state, id).bin === bin);
@@ -44,12 +61,28 @@ export function target(dock, x, y, moving) {
   const groups = [...bin.querySelectorAll(".group")];
   for (const thumb of bin.querySelectorAll(".thumb")) {
     const box = thumb.getBoundingClientRect();
-    const inside = x >= box.left + box.width * 0.25 && x <= box.right - box.width * 0.25 && y >= box.top && y <= box.bottom;
+    const inside =
+      x >= box.left + box.width * 0.25 && x <= box.right - box.width * 0.25 && y >= box.top && y <= box.bottom;
     if (inside && thumb.dataset.item !== moving) return { bin: "best", join: thumb.dataset.item, element: thumb };
   }
   const before = groups.filter((group) => {
     const box = group.getBoundingClientRect();
     return y > box.bottom || (y >= box.top && x > box.left + box.width / 2);
   });
-  return { bin: "best", index: before.length, element: groups[before.length] ?? groups.at(-1) ?? bin, after: before.length >= groups.length && groups.length > 0 };
+  return {
+    bin: "best",
+    index: before.length,
+    element: groups[before.length] ?? groups.at(-1) ?? bin,
+    after: before.length >= groups.length && groups.length > 0,
+  };
+}
+
+// Marks where it would land; null: nowhere.
+export function showTarget(dock, at) {
+  for (const marked of dock.querySelectorAll(".over, .joins, .before, .after"))
+    marked.classList.remove("over", "joins", "before", "after");
+  if (!at) return;
+  at.element.closest("[data-bin]").classList.add("over");
+  if (at.join) at.element.classList.add("joins");
+  else if (at.element.classList.contains("group")) at.element.classList.add(at.after ? "after" : "before");
 }

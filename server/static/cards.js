@@ -9,13 +9,21 @@ import { framed, media } from "./media.js";
 export function cards(items, actions) {
   return items.map((item, position) => {
     const name = letter(position);
-    const look = element("button", { class: "look", type: "button", onclick: (event) => actions.click(item.id, event) });
+    const look = element("button", {
+      class: "look",
+      type: "button",
+      onclick: (event) => actions.click(item.id, event),
+    });
     const button = (symbol, label, act) => {
       const clicked = (event) => {
         if (event.detail) look.focus({ preventScroll: true }); // by mouse or finger: Enter then sends, and not this again
         act(item.id);
       };
-      return element("button", { class: `small ${symbol}`, type: "button", title: label, "aria-label": `${name}: ${label}`, onclick: clicked }, sign(symbol));
+      return element(
+        "button",
+        { class: `small ${symbol}`, type: "button", title: label, "aria-label": `${name}: ${label}`, onclick: clicked },
+        sign(symbol),
+      );
     };
     const foot = element(
       "div",
@@ -28,9 +36,11 @@ export function cards(items, actions) {
     );
     const shown = media(item, { quiet: item.kind !== "audio" });
     const body = element("div", { class: "body" });
-    if (item.kind === "audio") body.append(look, shown); // controls must stay within reach
-    else if (framed(item)) body.append(shown, look); // the button lies over the frame, which would swallow clicks
-    else body.append(look), look.append(shown);
+    if (item.kind === "audio")
+      body.append(look, shown); // controls must stay within reach
+    else if (framed(item))
+      body.append(shown, look); // the button lies over the frame, which would swallow clicks
+    else (body.append(look), look.append(shown));
     look.append(element("span", { class: "badge", "aria-hidden": "true" }));
     return element("li", { class: `card ${item.kind}`, "data-item": item.id, "data-name": name }, body, foot);
   });
@@ -45,8 +55,11 @@ export function mark(list, items, state) {
     card.dataset.bin = place.bin;
     card.toggleAttribute("data-tied", Boolean(place.tied));
     card.querySelector(".badge").textContent = place.bin === "best" ? `${place.rank}${place.tied ? "=" : ""}` : "";
-    card.querySelector(".place").textContent = place.bin === "best" ? (place.tied ? "tied" : "") : words(place, 0, unseen).split(",")[0];
-    card.querySelector(".look").setAttribute("aria-label", `${card.dataset.name}, ${item.alt}: ${words(place, state.best.length, unseen)}`);
+    card.querySelector(".place").textContent =
+      place.bin === "best" ? (place.tied ? "tied" : "") : words(place, 0, unseen).split(",")[0];
+    card
+      .querySelector(".look")
+      .setAttribute("aria-label", `${card.dataset.name}, ${item.alt}: ${words(place, state.best.length, unseen)}`);
     card.querySelector(".small.worst").setAttribute("aria-pressed", String(place.bin === "worst"));
   }
 }
@@ -59,13 +72,19 @@ export function watch(list, bottom, seen) {
     (entries) => {
       for (const { target, intersectionRatio, intersectionRect, rootBounds } of entries) {
         const enough = intersectionRatio >= 0.5 || intersectionRect.height >= 0.5 * (rootBounds?.height ?? Infinity);
-        if (!enough) clearTimeout(waiting.get(target)), waiting.delete(target);
-        else if (!waiting.has(target)) waiting.set(target, setTimeout(() => finish(target), 300));
+        if (!enough) (clearTimeout(waiting.get(target)), waiting.delete(target));
+        else if (!waiting.has(target))
+          waiting.set(
+            target,
+            setTimeout(() => finish(target), 300),
+          );
       }
     },
     { threshold: [0, 0.25, 0.5, 0.75], rootMargin: `0px 0px -${Math.round(bottom)}px 0px` },
   );
-  const heard = (event) => event.target.currentTime >= Math.min(0.5, event.target.duration / 2) && seen(event.target.closest(".card").dataset.item);
+  const heard = (event) =>
+    event.target.currentTime >= Math.min(0.5, event.target.duration / 2) &&
+    seen(event.target.closest(".card").dataset.item);
   function finish(body) {
     observer.unobserve(body);
     seen(body.closest(".card").dataset.item);

@@ -13,7 +13,15 @@ export function draggable(surface, { pick, ghost, over, drop }) {
     if (held || event.button !== 0) return;
     const picked = pick(event.target);
     if (!picked) return;
-    held = { ...picked, id: event.pointerId, touch: event.pointerType === "touch", x: event.clientX, y: event.clientY, ghost: null, timer: null };
+    held = {
+      ...picked,
+      id: event.pointerId,
+      touch: event.pointerType === "touch",
+      x: event.clientX,
+      y: event.clientY,
+      ghost: null,
+      timer: null,
+    };
     if (held.touch && held.resting) held.timer = setTimeout(begin, REST);
     window.addEventListener("pointermove", move);
     window.addEventListener("pointerup", up);
@@ -23,7 +31,9 @@ export function draggable(surface, { pick, ghost, over, drop }) {
   surface.addEventListener("dragstart", (event) => event.preventDefault()); // the browser's own dragging of pictures
   surface.addEventListener("contextmenu", (event) => held?.touch && event.preventDefault());
   // a finger that drags must not scroll; only a listener that is not passive may say so
-  surface.addEventListener("touchmove", (event) => held?.ghost && event.cancelable && event.preventDefault(), { passive: false });
+  surface.addEventListener("touchmove", (event) => held?.ghost && event.cancelable && event.preventDefault(), {
+    passive: false,
+  });
 
   function begin() {
     held.ghost = ghost(held.item);

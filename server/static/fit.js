@@ -20,11 +20,20 @@ export function columns(count, width, height, aspect, least) {
   return { columns: k, card: (width - GAP * (k - 1)) / k };
 }
 
-export function fit(grid, kind, aspect, height) {
+const LEAST = { audio: 260, text: 280, html: 280, table: 250 }; // pixels of width
+
+// Sets the columns of the grid for what the window has left above the dock.
+export function fit(grid, dock, kind) {
+  const picture = grid.querySelector("img");
+  const natural = picture?.naturalHeight ? picture.naturalWidth / picture.naturalHeight : 4 / 3;
+  const aspect = kind === "audio" ? 3 : natural;
+  const least = kind === "image" ? Math.round(165 * Math.sqrt(aspect)) : (LEAST[kind] ?? 240);
+  const height = window.innerHeight - grid.getBoundingClientRect().top - window.scrollY - dock.offsetHeight - 16;
   const phone = grid.clientWidth < 560;
-  const least = { image: Math.round(165 * Math.sqrt(aspect)), audio: 260, text: phone ? 280 : 300, html: phone ? 280 : 300, table: 250 }[kind] ?? 240;
-  const found = columns(grid.children.length, grid.clientWidth, height, aspect, least);
   const pairs = phone && kind === "image" && grid.children.length > 1; // a telephone scrolls anyway: two in a row
+  const found = columns(grid.children.length, grid.clientWidth, height, aspect, least);
+  grid.style.setProperty("--aspect", aspect);
   grid.style.setProperty("--columns", pairs ? 2 : found.columns);
   grid.style.setProperty("--card", phone ? "1fr" : `${Math.floor(Math.max(found.card, least))}px`);
+  document.documentElement.style.setProperty("--dock", `${dock.offsetHeight}px`);
 }

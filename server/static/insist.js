@@ -47,7 +47,12 @@ export class Notice {
         }
         troubled = true;
         const seconds = error.retryAfter ?? Math.min(LONGEST, 2 ** attempt);
-        const trouble = error.status === 0 ? "No connection to the server." : error.status === 429 ? "The server is busy." : "The server has a problem.";
+        const trouble =
+          error.status === 0
+            ? "No connection to the server."
+            : error.status === 429
+              ? "The server is busy."
+              : "The server has a problem.";
         this.show(`${trouble} ${kept} Trying again in ${Math.ceil(seconds)} s.`.replace("  ", " "), { retry: true });
         await sleep(seconds * 1000, this.wakeup);
       }

@@ -23,8 +23,18 @@ async function join(token) {
   try {
     who = await session.begin(token);
   } catch (error) {
-    if (error.passing) return refused("No answer", error.status === 429 ? "The server is busy; wait a moment." : "The server cannot be reached. The link may still be good: try again.", { retry: true });
-    return refused("This link does not work", "It may have expired or been taken back, or part of it is missing. Ask for a new one.");
+    if (error.passing)
+      return refused(
+        "No answer",
+        error.status === 429
+          ? "The server is busy; wait a moment."
+          : "The server cannot be reached. The link may still be good: try again.",
+        { retry: true },
+      );
+    return refused(
+      "This link does not work",
+      "It may have expired or been taken back, or part of it is missing. Ask for a new one.",
+    );
   }
   location.replace(who.role === "rater" ? `/rate/${encodeURIComponent(who.study)}` : "/");
 }

@@ -15,10 +15,21 @@ export const HELP = [
   ["Ctrl Z", "undo the last step on this page"],
 ];
 
-const PLACING = { "+": "next", n: "next", "=": "equal", 0: "worst", "-": "fine", "–": "fine", Backspace: "fine", Delete: "fine", x: "unseen" };
+const PLACING = {
+  "+": "next",
+  n: "next",
+  "=": "equal",
+  0: "worst",
+  "-": "fine",
+  "–": "fine",
+  Backspace: "fine",
+  Delete: "fine",
+  x: "unseen",
+};
 const GLOBAL = { s: "skip", u: "undo" };
 
-// grid: the list of cards; actions: { active() -> whether keys work now, rank(item, number), next, equal, worst, fine, unseen, look (each with an item), send, skip, undo, step }.
+// grid: the list of cards; actions: { active() -> whether keys work now, rank(item, number), next, equal, worst, fine,
+// unseen, look, zoom (each with an item), send, skip, undo, step }.
 export function keys(grid, actions) {
   let last = null;
   grid.addEventListener("focusin", (event) => (last = event.target.closest(".card")));
@@ -38,7 +49,11 @@ export function keys(grid, actions) {
     if (key === "ArrowRight") return all[index + 1];
     const rows = all.filter((card) => {
       const other = card.getBoundingClientRect();
-      return (key === "ArrowUp" ? other.bottom <= box.top + 1 : other.top >= box.bottom - 1) && other.left < box.right && other.right > box.left;
+      return (
+        (key === "ArrowUp" ? other.bottom <= box.top + 1 : other.top >= box.bottom - 1) &&
+        other.left < box.right &&
+        other.right > box.left
+      );
     });
     return key === "ArrowUp" ? rows.at(-1) : rows[0];
   }
@@ -62,7 +77,10 @@ export function keys(grid, actions) {
   });
 
   // Space also acts when it is let go: without this a button would be clicked after the look
-  grid.addEventListener("keyup", (event) => event.key === " " && event.target.closest(".look") && event.preventDefault());
+  grid.addEventListener(
+    "keyup",
+    (event) => event.key === " " && event.target.closest(".look") && event.preventDefault(),
+  );
 
   function take(event, act) {
     event.preventDefault();

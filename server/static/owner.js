@@ -29,14 +29,25 @@ function numbers(facts) {
     ["trials", facts.budget ? `${facts.trials} of ${facts.budget}` : String(facts.trials)],
   ];
   if (facts.feedback === "ranking" && progress.goal) rows.splice(1, 0, ["asked of each", String(progress.goal)]);
-  if (facts.feedback !== "ranking") rows.splice(0, 5, ...["ok", "open", "lost", "impossible"].filter((status) => statuses[status]).map((status) => [status, String(statuses[status])]));
-  $("#numbers").replaceChildren(...rows.map(([word, value]) => element("div", {}, element("dt", {}, word), element("dd", {}, value))));
+  if (facts.feedback !== "ranking")
+    rows.splice(
+      0,
+      5,
+      ...["ok", "open", "lost", "impossible"]
+        .filter((status) => statuses[status])
+        .map((status) => [status, String(statuses[status])]),
+    );
+  $("#numbers").replaceChildren(
+    ...rows.map(([word, value]) => element("div", {}, element("dt", {}, word), element("dd", {}, value))),
+  );
 }
 
 function about(facts) {
   const objectives = facts.task.objectives.map((objective) => objective.name).join(", ");
   const quorum = facts.quorum > 1 ? ` Each slate takes ${facts.quorum} raters.` : "";
-  $("#about").textContent = `${facts.feedback === "ranking" ? "Ranked by people" : "Told values"}: ${objectives}. Strategy ${facts.strategy}${facts.reason ? ` (${facts.reason})` : ""}.${quorum}`;
+  const how = facts.feedback === "ranking" ? "Ranked by people" : "Told values";
+  const reason = facts.reason ? ` (${facts.reason})` : "";
+  $("#about").textContent = `${how}: ${objectives}. Strategy ${facts.strategy}${reason}.${quorum}`;
   document.body.classList.toggle("values", facts.feedback !== "ranking");
 }
 

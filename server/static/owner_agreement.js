@@ -12,7 +12,32 @@ function table(head, rows) {
   return element(
     "div",
     { class: "scroll" },
-    element("table", {}, element("thead", {}, element("tr", {}, head.map(([text, title], index) => element("th", { scope: "col", title, class: index ? "" : "text" }, text)))), element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell, index) => (index ? element("td", {}, cell) : element("th", { scope: "row", class: "text" }, cell))))))),
+    element(
+      "table",
+      {},
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          head.map(([text, title], index) => element("th", { scope: "col", title, class: index ? "" : "text" }, text)),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          element(
+            "tr",
+            {},
+            cells.map((cell, index) =>
+              index ? element("td", {}, cell) : element("th", { scope: "row", class: "text" }, cell),
+            ),
+          ),
+        ),
+      ),
+    ),
   );
 }
 
@@ -26,9 +51,21 @@ export async function showAgreement(box, study, history) {
   const rows = raters.map((rater) => {
     const answers = listed.filter((answer) => answer.rater === rater.rater);
     const worth = mean(answers.map((answer) => (answer.verdict ? 0 : eff(answer.groups.map((group) => group.length)))));
-    const seconds = mean(answers.filter((answer) => answer.elapsed_ms !== null).map((answer) => answer.elapsed_ms / 1000));
-    const again = rater.repeats ? `${rater.repeats.tau === null ? "–" : number(rater.repeats.tau)} (${rater.repeats.slates})` : "–";
-    return [rater.rater || "–", String(rater.answers), percent(rater.tie_rate), `${rater.circular_triads ?? "–"} (${rater.zeta === null ? "–" : number(rater.zeta)})`, again, number(worth), seconds === null ? "–" : `${number(Number(seconds.toPrecision(2)))} s`];
+    const seconds = mean(
+      answers.filter((answer) => answer.elapsed_ms !== null).map((answer) => answer.elapsed_ms / 1000),
+    );
+    const again = rater.repeats
+      ? `${rater.repeats.tau === null ? "–" : number(rater.repeats.tau)} (${rater.repeats.slates})`
+      : "–";
+    return [
+      rater.rater || "–",
+      String(rater.answers),
+      percent(rater.tie_rate),
+      `${rater.circular_triads ?? "–"} (${rater.zeta === null ? "–" : number(rater.zeta)})`,
+      again,
+      number(worth),
+      seconds === null ? "–" : `${number(Number(seconds.toPrecision(2)))} s`,
+    ];
   });
   const head = [
     ["Rater", ""],
@@ -41,8 +78,23 @@ export async function showAgreement(box, study, history) {
   ];
   const children = [table(head, rows)];
   if (pairs.length) {
-    children.push(element("h3", {}, "Kendall's τ on shared slates"), table([["Raters", ""], ["Slates", ""], ["τ", "1: the same order, 0: unrelated, −1: reversed"]], pairs.map((pair) => [pair.raters.join(" and "), String(pair.slates), pair.tau === null ? "–" : number(pair.tau)])));
-    if (w !== null) children.push(element("p", { class: "muted" }, `Kendall's W over all: ${number(w)} (1: all agree).`));
+    children.push(
+      element("h3", {}, "Kendall's τ on shared slates"),
+      table(
+        [
+          ["Raters", ""],
+          ["Slates", ""],
+          ["τ", "1: the same order, 0: unrelated, −1: reversed"],
+        ],
+        pairs.map((pair) => [
+          pair.raters.join(" and "),
+          String(pair.slates),
+          pair.tau === null ? "–" : number(pair.tau),
+        ]),
+      ),
+    );
+    if (w !== null)
+      children.push(element("p", { class: "muted" }, `Kendall's W over all: ${number(w)} (1: all agree).`));
   }
   box.replaceChildren(...children);
 }

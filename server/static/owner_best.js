@@ -8,11 +8,23 @@ import { number } from "./words.js";
 function value(of) {
   if (!Array.isArray(of)) return number(of);
   const shown = of.flat(Infinity);
-  return shown.length > 6 ? `${shown.slice(0, 6).map(number).join(", ")} … (${shown.length})` : shown.map(number).join(", ");
+  return shown.length > 6
+    ? `${shown.slice(0, 6).map(number).join(", ")} … (${shown.length})`
+    : shown.map(number).join(", ");
 }
 
 function table(rows) {
-  return element("table", { class: "params" }, element("tbody", {}, rows.map(([name, of]) => element("tr", {}, element("th", { scope: "row", class: "text" }, name), element("td", {}, value(of))))));
+  return element(
+    "table",
+    { class: "params" },
+    element(
+      "tbody",
+      {},
+      rows.map(([name, of]) =>
+        element("tr", {}, element("th", { scope: "row", class: "text" }, name), element("td", {}, value(of))),
+      ),
+    ),
+  );
 }
 
 let shown = null;
@@ -25,7 +37,19 @@ export async function showBest(box, study) {
   const values = Object.entries(best.values ?? {});
   box.replaceChildren(
     element("figure", {}, media(best.item), element("figcaption", { class: "muted" }, `trial ${best.number}`)),
-    element("div", { class: "facts" }, table([...values, ...params].slice(0, 40)), params.length > 40 ? element("p", { class: "muted" }, `and ${params.length - 40} more, in the export`) : null),
-    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "Before it, newest first"), strip(earlier)) : "",
+    element(
+      "div",
+      { class: "facts" },
+      table([...values, ...params].slice(0, 40)),
+      params.length > 40 ? element("p", { class: "muted" }, `and ${params.length - 40} more, in the export`) : null,
+    ),
+    earlier.length
+      ? element(
+          "div",
+          { class: "earlier" },
+          element("p", { class: "muted" }, "Before it, newest first"),
+          strip(earlier),
+        )
+      : "",
   );
 }

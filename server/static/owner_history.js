@@ -38,7 +38,11 @@ export class History {
       this.nodes.set(slate.query, { text, node: row(slate) });
     }
     const order = [...this.nodes.keys()].sort((a, b) => b - a);
-    this.box.replaceChildren(...(order.length ? order.map((query) => this.nodes.get(query).node) : [element("p", { class: "muted" }, "No slate has been asked for yet.")]));
+    this.box.replaceChildren(
+      ...(order.length
+        ? order.map((query) => this.nodes.get(query).node)
+        : [element("p", { class: "muted" }, "No slate has been asked for yet.")]),
+    );
     this.more.hidden = this.after === null || this.after === undefined;
   }
 
@@ -55,17 +59,75 @@ function row(slate) {
   return element(
     "article",
     { class: `slate ${status}` },
-    element("h3", {}, `Slate ${slate.query}`, element("span", { class: "muted" }, [slate.phase, `${counted} of ${slate.quorum} ${slate.quorum === 1 ? "answer" : "answers"}`, status, `asked ${when(slate.asked)}`].filter(Boolean).join(" · "))),
-    element("ol", { class: `items ${slate.items[0].kind}` }, slate.items.map((item) => element("li", { title: `trial ${item.number}: ${item.alt}` }, media(item, { quiet: item.kind !== "audio", lazy: true }), element("span", {}, element("b", {}, names.get(item.id)), ` ${item.number}`)))),
-    slate.answers.length ? element("ul", { class: "answers" }, slate.answers.map((answer) => said(answer, names, slate.closed))) : null,
+    element(
+      "h3",
+      {},
+      `Slate ${slate.query}`,
+      element(
+        "span",
+        { class: "muted" },
+        [
+          slate.phase,
+          `${counted} of ${slate.quorum} ${slate.quorum === 1 ? "answer" : "answers"}`,
+          status,
+          `asked ${when(slate.asked)}`,
+        ]
+          .filter(Boolean)
+          .join(" · "),
+      ),
+    ),
+    element(
+      "ol",
+      { class: `items ${slate.items[0].kind}` },
+      slate.items.map((item) =>
+        element(
+          "li",
+          { title: `trial ${item.number}: ${item.alt}` },
+          media(item, { quiet: item.kind !== "audio", lazy: true }),
+          element("span", {}, element("b", {}, names.get(item.id)), ` ${item.number}`),
+        ),
+      ),
+    ),
+    slate.answers.length
+      ? element(
+          "ul",
+          { class: "answers" },
+          slate.answers.map((answer) => said(answer, names, slate.closed)),
+        )
+      : null,
   );
 }
 
 function said(answer, names, closed) {
-  const notes = [answer.repeat && "second look", answer.withdrawn && "taken back", !answer.applied && !answer.withdrawn && !answer.repeat && (closed ? "late: recorded, not applied" : "waits for the others"), answer.elapsed_ms !== null && `${Math.max(1, Math.round(answer.elapsed_ms / 1000))} s`, when(answer.recorded)];
+  const notes = [
+    answer.repeat && "second look",
+    answer.withdrawn && "taken back",
+    !answer.applied &&
+      !answer.withdrawn &&
+      !answer.repeat &&
+      (closed ? "late: recorded, not applied" : "waits for the others"),
+    answer.elapsed_ms !== null && `${Math.max(1, Math.round(answer.elapsed_ms / 1000))} s`,
+    when(answer.recorded),
+  ];
   const order = answer.verdict
     ? [element("em", {}, answer.verdict)]
-    : answer.groups.flatMap((group, index) => [index ? element("span", { class: "then", title: "better than" }, "›") : null, element("span", { class: `tie${group.length > 1 ? " several" : ""}` }, group.map((item) => element("b", {}, names.get(item))))]);
-  if (answer.unseen.length && !answer.verdict) order.push(element("span", { class: "muted" }, `not looked at: ${answer.unseen.map((item) => names.get(item)).join(" ")}`));
-  return element("li", { class: answer.withdrawn ? "withdrawn" : "" }, element("span", { class: "who" }, answer.rater || "–"), element("span", { class: "order" }, order), element("span", { class: "muted" }, notes.filter(Boolean).join(" · ")));
+    : answer.groups.flatMap((group, index) => [
+        index ? element("span", { class: "then", title: "better than" }, "›") : null,
+        element(
+          "span",
+          { class: `tie${group.length > 1 ? " several" : ""}` },
+          group.map((item) => element("b", {}, names.get(item))),
+        ),
+      ]);
+  if (answer.unseen.length && !answer.verdict)
+    order.push(
+      element("span", { class: "muted" }, `not looked at: ${answer.unseen.map((item) => names.get(item)).join(" ")}`),
+    );
+  return element(
+    "li",
+    { class: answer.withdrawn ? "withdrawn" : "" },
+    element("span", { class: "who" }, answer.rater || "–"),
+    element("span", { class: "order" }, order),
+    element("span", { class: "muted" }, notes.filter(Boolean).join(" · ")),
+  );
 }

@@ -30,11 +30,19 @@ export class Links {
 
   say(name, url) {
     const field = element("input", { readonly: true, value: url, "aria-label": `link for ${name}` });
-    const copy = element("button", { type: "button", class: "plain", onclick: async () => {
-      field.select();
-      await navigator.clipboard?.writeText(url).catch(() => {});
-      copy.textContent = "Copied";
-    } }, "Copy");
+    const copy = element(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        onclick: async () => {
+          field.select();
+          await navigator.clipboard?.writeText(url).catch(() => {});
+          copy.textContent = "Copied";
+        },
+      },
+      "Copy",
+    );
     this.made.replaceChildren(element("span", {}, `For ${name}, shown only now:`), field, copy);
     this.made.hidden = false;
     field.select();
@@ -54,17 +62,35 @@ export class Links {
       this.box.replaceChildren(element("p", { class: "muted" }, "No links yet."));
       return;
     }
-    const head = ["Name", "For", "Made", "Holds until", ""].map((text, index) => element("th", { scope: "col", class: `text ${index === 1 || index === 2 ? "wide" : ""}` }, text));
+    const head = ["Name", "For", "Made", "Holds until", ""].map((text, index) =>
+      element("th", { scope: "col", class: `text ${index === 1 || index === 2 ? "wide" : ""}` }, text),
+    );
     const rows = [...links].reverse().map((link) => {
-      const until = link.revoked ? `revoked ${when(link.revoked)}` : link.expires === null ? "until revoked" : `${link.standing ? "" : "expired "}${when(link.expires)}`;
-      return element("tr", { class: link.standing ? "" : "gone" }, [element("th", { scope: "row", class: "text" }, link.name), ...[link.role, when(link.created), until].map((text, index) => element("td", { class: `text ${index < 2 ? "wide" : ""}` }, text)), element("td", {}, link.standing ? this.revoke(link) : "")]);
+      const until = link.revoked
+        ? `revoked ${when(link.revoked)}`
+        : link.expires === null
+          ? "until revoked"
+          : `${link.standing ? "" : "expired "}${when(link.expires)}`;
+      return element("tr", { class: link.standing ? "" : "gone" }, [
+        element("th", { scope: "row", class: "text" }, link.name),
+        ...[link.role, when(link.created), until].map((text, index) =>
+          element("td", { class: `text ${index < 2 ? "wide" : ""}` }, text),
+        ),
+        element("td", {}, link.standing ? this.revoke(link) : ""),
+      ]);
     });
-    this.box.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
+    this.box.replaceChildren(
+      element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)),
+    );
   }
 
   // Two clicks: a link that is gone cannot come back.
   revoke(link) {
-    const button = element("button", { type: "button", class: "plain danger slim", "aria-label": `Revoke the link of ${link.name}` }, "Revoke");
+    const button = element(
+      "button",
+      { type: "button", class: "plain danger slim", "aria-label": `Revoke the link of ${link.name}` },
+      "Revoke",
+    );
     button.addEventListener("click", async () => {
       if (button.textContent === "Revoke") {
         button.textContent = "Revoke now?";

@@ -11,11 +11,20 @@ export function showProgress(box, progress) {
   if (!progress) return;
   const { answers, goal, round, tie_rate: ties } = progress;
   const part = (name, ...words) => element("span", { class: name }, words);
-  const parts = [part("answers", element("b", {}, goal ? `${answers} of ${goal}` : String(answers)), answers === 1 && !goal ? " answer" : " answers")];
+  const parts = [
+    part(
+      "answers",
+      element("b", {}, goal ? `${answers} of ${goal}` : String(answers)),
+      answers === 1 && !goal ? " answer" : " answers",
+    ),
+  ];
   if (typeof round === "number") parts.unshift(part("rounds", "round ", element("b", {}, String(round))));
   if (typeof ties === "number") parts.push(part("ties", "ties ", element("b", {}, percent(ties))));
   box.replaceChildren(...parts);
-  if (goal) box.append(element("progress", { max: goal, value: Math.min(answers, goal), "aria-label": `${answers} of ${goal} answers` }));
+  if (goal)
+    box.append(
+      element("progress", { max: goal, value: Math.min(answers, goal), "aria-label": `${answers} of ${goal} answers` }),
+    );
 }
 
 export async function showBest(box, study) {
@@ -33,6 +42,8 @@ export async function showBest(box, study) {
   const earlier = found.earlier ?? [];
   shown.replaceChildren(
     element("figure", { class: "now" }, media(found.best.item, { lazy: true }), element("figcaption", {}, "now")),
-    earlier.length ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "before, newest first"), strip(earlier)) : "",
+    earlier.length
+      ? element("div", { class: "earlier" }, element("p", { class: "muted" }, "before, newest first"), strip(earlier))
+      : "",
   );
 }

@@ -2,7 +2,7 @@
 
 import * as answer from "./answer.js";
 import { rater, session, sleep } from "./api.js";
-import { bins, target } from "./bins.js";
+import { bins, showTarget, target } from "./bins.js";
 import { cards, mark, watch } from "./cards.js";
 import { Clock } from "./clock.js";
 import { Drafts } from "./draft.js";
@@ -11,7 +11,7 @@ import { $, element, letter } from "./element.js";
 import { fit } from "./fit.js";
 import { Notice } from "./insist.js";
 import { HELP, keys } from "./keys.js";
-import { nouns, ready, thumbnail } from "./media.js";
+import { nouns, ready, thumbnail, unseenWords } from "./media.js";
 import { showBest, showProgress } from "./progress.js";
 import { Zoom } from "./zoom.js";
 
@@ -50,30 +50,20 @@ function draw() {
   mark([...grid.children], slate.items, state);
   bins(dock, slate.items, names, state, find);
   const unseen = slate.items.filter((item) => answer.placeOf(state, item.id).bin === "unseen").length;
-  const [one, many] = nouns(slate.items);
-  $("#unseen").textContent = unseen ? `${unseen} ${unseen === 1 ? one : many} ${slate.items[0].kind === "audio" ? "not played" : "not looked at"} yet: sent as such, ${unseen === 1 ? "it counts" : "they count"} neither for nor against.` : "";
+  $("#unseen").textContent = unseen ? unseenWords(slate.items, unseen) : "";
   $("#send").disabled = busy || !answer.ready(state);
-  for (const button of dock.querySelectorAll(".verdict")) button.disabled = busy;
   for (const button of document.querySelectorAll("#verdicts button, #undo")) button.disabled = busy;
   $("#tie").setAttribute("aria-pressed", String(tying));
-  layout();
-}
-
-function layout() {
-  if (!slate || grid.parentElement.hidden) return;
-  const picture = $("img", grid);
-  const kind = slate.items[0].kind;
-  const aspect = kind === "audio" ? 3 : picture?.naturalWidth && picture.naturalHeight ? picture.naturalWidth / picture.naturalHeight : 4 / 3;
-  grid.style.setProperty("--aspect", aspect);
-  document.documentElement.style.setProperty("--dock", `${dock.offsetHeight}px`);
-  const above = grid.getBoundingClientRect().top + window.scrollY;
-  fit(grid, kind, aspect, window.innerHeight - above - dock.offsetHeight - 16);
+  fit(grid, dock, slate.items[0].kind);
 }
 
 function find(item) {
   const card = [...grid.children].find((one) => one.dataset.item === item);
   card?.querySelector(".look").focus({ preventScroll: true });
-  card?.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  card?.scrollIntoView({
+    block: "nearest",
+    behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+  });
 }
 
 const announce = (text) => ($("#live").textContent = text);
@@ -101,7 +91,11 @@ const place = {
   next: (item) => change(answer.append(state, item), item),
   rank: (item, number) => change(answer.rank(state, item, number), item),
   equal: (item) => change(answer.equal(state, item), item),
-  worst: (item) => change(answer.placeOf(state, item).bin === "worst" ? answer.toFine(state, item) : answer.toWorst(state, item), item),
+  worst: (item) =>
+    change(
+      answer.placeOf(state, item).bin === "worst" ? answer.toFine(state, item) : answer.toWorst(state, item),
+      item,
+    ),
   fine: (item) => change(answer.toFine(state, item), item),
   unseen: (item) => change(answer.toUnseen(state, item), item),
   click(item, event) {
@@ -112,7 +106,11 @@ const place = {
   },
 };
 
-const zoom = new Zoom($("#zoom"), { state: () => state, seen, place: (bin, item) => (typeof bin === "number" ? place.rank(item, bin) : place[bin](item)) });
+const zoom = new Zoom($("#zoom"), {
+  state: () => state,
+  seen,
+  place: (bin, item) => (typeof bin === "number" ? place.rank(item, bin) : place[bin](item)),
+});
 
 function look(item) {
   const sound = [...grid.children].find((card) => card.dataset.item === item)?.querySelector("audio");
@@ -129,11 +127,24 @@ async function show(next, own = drafts.get(next.id)) {
   unwatch();
   slate = { ...next, lease: Date.parse(next.lease_expires) - Date.now() }; // milliseconds
   names = new Map(next.items.map((item, index) => [item.id, letter(index)]));
-  state = own?.state ?? (next.draft ? answer.fromGroups(next.draft, next.items.map((item) => item.id)) : answer.empty());
+  state =
+    own?.state ??
+    (next.draft
+      ? answer.fromGroups(
+          next.draft,
+          next.items.map((item) => item.id),
+        )
+      : answer.empty());
   steps = [];
-  const made = cards(next.items, { click: place.click, equal: place.equal, worst: place.worst, look: (item) => zoom.show([item]) });
+  const made = cards(next.items, {
+    click: place.click,
+    equal: place.equal,
+    worst: place.worst,
+    look: (item) => zoom.show([item]),
+  });
   const [one, many] = nouns(next.items);
-  for (const word of document.querySelectorAll("[data-noun]")) word.textContent = word.dataset.noun === "many" ? many : one;
+  for (const word of document.querySelectorAll("[data-noun]"))
+    word.textContent = word.dataset.noun === "many" ? many : one;
   const hold = element("div");
   hold.append(...made);
   await ready(hold);
@@ -187,7 +198,9 @@ function leave(why) {
   view("wait");
   $("#wait .back").hidden = why !== "waiting";
   $("#why").textContent =
-    why === "paused" ? "The study is paused by its owner. This page goes on by itself as soon as it does." : "Your answer is in. The next slate depends on others who still rank; this page goes on by itself.";
+    why === "paused"
+      ? "The study is paused by its owner. This page goes on by itself as soon as it does."
+      : "Your answer is in. The next slate depends on others who still rank; this page goes on by itself.";
 }
 
 // A request that is repeated until the server answers; null without a valid link, which is then said on the page.
@@ -196,7 +209,10 @@ async function attempt(ask, kept = "") {
     return await notice.insist(ask, kept);
   } catch (error) {
     if (error.status !== 401 && error.status !== 403) throw error;
-    lost("Your link is no longer valid, or this browser never opened it. Ask for a new link; what you ranked is kept on this device until then.");
+    lost(
+      "Your link is no longer valid, or this browser never opened it. Ask for a new link; " +
+        "what you ranked is kept on this device until then.",
+    );
     return null;
   }
 }
@@ -210,12 +226,25 @@ function lost(text) {
 
 async function send(verdict = null) {
   if (busy || !slate || (verdict === null && !answer.ready(state))) return;
-  const { groups, unseen } = answer.groupsOf(state, slate.items.map((item) => item.id));
-  if (verdict === null && groups.length < 2 && unseen.length) return notice.say("Alone this says nothing: look at the others too, or press “Skip”.");
+  const { groups, unseen } = answer.groupsOf(
+    state,
+    slate.items.map((item) => item.id),
+  );
+  if (verdict === null && groups.length < 2 && unseen.length)
+    return notice.say("Alone this says nothing: look at the others too, or press “Skip”.");
   busy = true;
   const elapsed = clock.stop();
   keep();
-  drafts.pending = { slate: slate.id, body: { groups: verdict ? [] : groups, unseen: verdict ? [] : unseen, verdict, revision: slate.revision + 1, elapsed_ms: elapsed } };
+  drafts.pending = {
+    slate: slate.id,
+    body: {
+      groups: verdict ? [] : groups,
+      unseen: verdict ? [] : unseen,
+      verdict,
+      revision: slate.revision + 1,
+      elapsed_ms: elapsed,
+    },
+  };
   draw();
   $("#send").textContent = "Sending…";
   await deliver();
@@ -269,15 +298,11 @@ draggable(document.body, {
     const card = under.closest(".look")?.closest(".card");
     return card ? { item: card.dataset.item, resting: true } : null;
   },
-  ghost: (item) => thumbnail(slate.items.find((one) => one.id === item), names.get(item)),
-  over(x, y, item) {
-    for (const marked of dock.querySelectorAll(".over, .joins, .before, .after")) marked.classList.remove("over", "joins", "before", "after");
-    const at = x === null ? null : target(dock, x, y, item);
-    if (!at) return;
-    at.element.closest("[data-bin]").classList.add("over");
-    if (at.join) at.element.classList.add("joins");
-    else if (at.bin === "best" && at.element.classList.contains("group")) at.element.classList.add(at.after ? "after" : "before");
+  ghost(item) {
+    const dragged = slate.items.find((one) => one.id === item);
+    return thumbnail(dragged, names.get(item));
   },
+  over: (x, y, item) => showTarget(dock, x === null ? null : target(dock, x, y, item)),
   drop(x, y, item) {
     const at = target(dock, x, y, item);
     if (!at) return;
@@ -293,7 +318,10 @@ keys(grid, {
   active: () => !zoom.open && !$("#help").open && document.body.dataset.view === "slate" && !busy,
   look,
   zoom: (item) => zoom.show([item]),
-  send: () => (answer.ready(state) ? send() : notice.say("Place at least one first: click it, or press 1. If you see no difference, press “Cannot tell”.")),
+  send: () =>
+    answer.ready(state)
+      ? send()
+      : notice.say("Place at least one first: click it, or press 1. If you see no difference, press “Cannot tell”."),
   skip: () => send("skip"),
   undo,
   step() {
@@ -312,17 +340,23 @@ $("#tie").addEventListener("click", () => {
   tying = !tying;
   draw();
 });
-for (const button of document.querySelectorAll("[data-verdict]")) button.addEventListener("click", () => send(button.dataset.verdict));
+for (const button of document.querySelectorAll("[data-verdict]"))
+  button.addEventListener("click", () => send(button.dataset.verdict));
 $("#ask").addEventListener("click", () => $("#help").showModal());
 $("#help .close").addEventListener("click", () => $("#help").close());
-for (const list of document.querySelectorAll("dl.keys")) list.append(...HELP.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)]));
+for (const list of document.querySelectorAll("dl.keys"))
+  list.append(...HELP.flatMap(([key, does]) => [element("dt", {}, key), element("dd", {}, does)]));
 best.addEventListener("toggle", () => best.open && refreshBest());
-window.addEventListener("resize", () => slate && layout());
+window.addEventListener("resize", () => document.body.dataset.view === "slate" && fit(grid, dock, slate.items[0].kind));
 window.addEventListener("pagehide", () => slate && !busy && keep());
 setInterval(() => {
   if (!slate || busy || document.hidden) return;
   const left = Date.parse(slate.lease_expires) - Date.now();
-  if (left < slate.lease / 2) rater.heartbeat(slate.id).then((lease) => slate && (slate.lease_expires = lease.lease_expires)).catch(() => {});
+  if (left < slate.lease / 2)
+    rater
+      .heartbeat(slate.id)
+      .then((lease) => slate && (slate.lease_expires = lease.lease_expires))
+      .catch(() => {});
 }, 20_000);
 
 const who = await attempt(() => session.get("rater", study));

@@ -4,13 +4,22 @@ export function number(value) {
   if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
   if (value === 0) return "0";
   const size = Math.abs(value);
-  const text = size >= 1e7 || size < 1e-3 ? value.toExponential(3) : Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+  const text =
+    size >= 1e7 || size < 1e-3
+      ? value.toExponential(3)
+      : Number.isInteger(value)
+        ? String(value)
+        : String(Number(value.toPrecision(4)));
   return text.replace("-", "−");
 }
 
 export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
 
-const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+const UNITS = [
+  ["day", 86400],
+  ["hour", 3600],
+  ["minute", 60],
+];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
 // "3 minutes ago", "in 2 days"; the date where that is far away.

@@ -27,7 +27,8 @@ export class Zoom {
   }
 
   show(ids) {
-    this.origin = document.activeElement?.closest(".card")?.querySelector(".look") ?? document.activeElement; // where Enter sends
+    // where the focus goes back to; on a card to its face, where Enter sends
+    this.origin = document.activeElement?.closest(".card")?.querySelector(".look") ?? document.activeElement;
     this.shown = ids;
     this.draw();
     if (!this.dialog.open) this.dialog.showModal();
@@ -36,7 +37,9 @@ export class Zoom {
 
   draw() {
     const { shown, names, dialog } = this;
-    const chosen = this.items.filter((item) => shown.includes(item.id)).sort((a, b) => shown.indexOf(a.id) - shown.indexOf(b.id));
+    const chosen = this.items
+      .filter((item) => shown.includes(item.id))
+      .sort((a, b) => shown.indexOf(a.id) - shown.indexOf(b.id));
     const panes = $(".panes", dialog);
     const old = new Map([...panes.children].map((pane) => [pane.dataset.item, pane]));
     panes.replaceChildren(...chosen.map((item) => old.get(item.id) ?? this.pane(item))); // a sound that plays goes on
@@ -46,7 +49,18 @@ export class Zoom {
       ...this.items.map((item) => {
         const name = names.get(item.id);
         const pressed = shown.includes(item.id);
-        return element("button", { type: "button", class: "chip", "aria-pressed": String(pressed), "aria-label": `show ${name}`, "data-item": item.id, onclick: () => this.toggle(item.id) }, name);
+        return element(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            "aria-pressed": String(pressed),
+            "aria-label": `show ${name}`,
+            "data-item": item.id,
+            onclick: () => this.toggle(item.id),
+          },
+          name,
+        );
       }),
     );
     this.mark();
