@@ -11,6 +11,11 @@
   directions) travels in the query's `memo` and comes back with the answer, or with the pending queries.
 * A strategy of free batch size returns a Query of `request.n` rows; a population returns its own size, and the optimizer
   hands its rows out over several asks. A strategy that can do nothing before an answer comes raises `bbopt.Waiting`.
+* Some of a memo the optimizer reads, too: "quorum", how many people must rank this query, in place of the study's; "step",
+  a whole number: queries of one step do not depend on each other's answers; "note", text for people.
+* A strategy that goes on from its answers step by step, so that older ones cannot be changed any more, says
+  `scripted = True` in its class (a Script does). Its answers can be taken back as long as nothing of a later step that was
+  asked because of them is answered; open queries of later steps that were asked because of them are cancelled then.
 * The optimizer cares for `where`, canonical rows, repeats, and columns held by the request; a strategy does better when
   it knows of them (`task.feasible`, `request.held`), and need not.
 

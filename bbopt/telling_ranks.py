@@ -165,9 +165,12 @@ class TellingRanks(TellingRows):
             record, _ = self._find(number)
             if record.applied:
                 return
+            numbers = f"trials {record.query.first} to {record.query.first + record.query.size - 1}"
+            if (record.status == CANCELLED).all():
+                raise UsageError(f"settle: {numbers} were cancelled, they need no answer")
             if not record.standing():
-                raise UsageError(f"settle: expected a query that somebody has ranked, nobody has ranked trials "
-                                 f"{record.query.first} to {record.query.first + record.query.size - 1}; cancel takes them out")  # fmt: skip
+                raise UsageError(f"settle: expected a query that somebody has ranked, nobody has ranked {numbers}; "
+                                 "cancel takes them out")  # fmt: skip
             events.append(writer.append("settle", {"query": record.query.id}))
 
     def retract(self, trial: Trial | int, *, rater: str | None = None) -> None:

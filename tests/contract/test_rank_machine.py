@@ -226,7 +226,7 @@ class RankMachine(RuleBasedStateMachine):
         slate = self.slates[pick % len(self.slates)]
         first = SLATE * (pick % len(self.slates))
         people = tuple(rater for rater in slate.standing if not is_second_look(rater))
-        if not people:
+        if not people or (slate.cancelled and not slate.counted):
             for opt in (self.opt, self.twin):
                 with pytest.raises(UsageError, match="settle"):
                     opt.settle(first)
@@ -235,6 +235,20 @@ class RankMachine(RuleBasedStateMachine):
             slate.enough, slate.closed = people, self.opt.position + 1
         self.both("settle", first)
         self.both("settle", first)  # a no-op
+
+    @precondition(lambda self: self.slates)
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
+        slate = self.slates[pick % len(self.slates)]
+        numbers = [SLATE * (pick % len(self.slates)) + row for row in range(SLATE)]
+        if slate.counted:
+            for opt in (self.opt, self.twin):
+                with pytest.raises(AlreadyTold):
+                    opt.cancel(numbers[0])
+            return
+        slate.cancelled = True
+        for number in numbers:
+            self.both("cancel", number)
 
     @rule()
     def read_the_log_again(self) -> None:
