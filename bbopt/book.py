@@ -45,15 +45,17 @@ class Book(Ledger):
 
     def _on_rank(self, body: dict[str, Any]) -> None:
         record, rater, position = self.records[body["query"]], body["rater"], self._event.position
+        ranking = Ranking.from_plain(body["ranking"])
         before = record.raters.get(rater)
+        changed = before is not None and rater in record.applied and before.ranking != ranking
         if before is not None:
             self.ranked[before.position] = replace(before, applied=False, withdrawn=True)
-            if self.scripted and rater in record.applied:
-                self._cancel_dependents(record)
-        answer = Ranked(record.query.id, record.query.first, record.query.size, rater, Ranking.from_plain(body["ranking"]),
+        if changed and self.scripted:
+            self._cancel_dependents(record)
+        answer = Ranked(record.query.id, record.query.first, record.query.size, rater, ranking,
                         time=self._event.time, details=body.get("details") or {}, position=position)  # fmt: skip
         record.raters[rater] = self.ranked[position] = answer
-        self._pool(record, changed=before is not None and rater in record.applied)
+        self._pool(record, changed)
 
     def _on_settle(self, body: dict[str, Any]) -> None:
         record = self.records[body["query"]]

@@ -149,7 +149,7 @@ class TellingRanks(TellingRows):
             who = request.rater or "this rater"
             raise AlreadyTold(f"{who} ranked this query already; retract({first}, rater={request.rater!r}) takes that back, "
                               "replace=True puts another answer in its place")  # fmt: skip
-        if before is not None:
+        if before is not None and before.ranking != ranking:
             self._check_path(record, first, [request.rater])
         body = {"query": record.query.id, "rater": request.rater, "ranking": ranking.to_plain()}
         if request.details:
@@ -247,7 +247,7 @@ def _ranking(request: _Read, record: Record) -> Ranking:
     if request.verdict is not None:
         return Ranking(verdict=request.verdict)
     first = record.query.first
-    groups = [tuple(number - first for number in group) for group in request.groups if group]
+    groups = [tuple(sorted(number - first for number in group)) for group in request.groups if group]
     unseen = [number - first for number in request.unseen]
     named = {row for group in groups for row in group} | set(unseen)
     rest = [row for row in range(record.query.size) if row not in named]
@@ -257,4 +257,4 @@ def _ranking(request: _Read, record: Record) -> Ranking:
     if rest and not groups:
         raise UsageError(f"rank: expected an order of the trials that were looked at, got none and {len(rest)} not unseen; "
                          "name equally good ones as one nested list, or all as unseen for no answer")  # fmt: skip
-    return Ranking((*groups, tuple(rest)) if rest else tuple(groups), tuple(unseen))
+    return Ranking((*groups, tuple(rest)) if rest else tuple(groups), tuple(sorted(unseen)))

@@ -264,6 +264,23 @@ def test_replacing_an_answer_is_one_event_and_keeps_its_place() -> None:
     assert content(opt._state()) == content(other._state()), "as if it had been so always"
 
 
+def test_other_details_of_the_same_ranking_change_no_path() -> None:
+    """They can be corrected although the strategy has gone on; ties are the same in whichever order they are named."""
+    opt = Optimizer(TASK, Ladder())
+    first = opt.ask_query()
+    opt.rank([0, [1, 2]], rater="ann", details={"why": "skip"})
+    second = opt.ask_query()
+    opt.rank(second.numbers, rater="bob")
+    third, state = opt.ask_query(), content(opt._state())
+    opt.rank([0, [2, 1]], rater="ann")
+    opt.rank([0, [2, 1]], rater="ann", details={"why": "broken"}, replace=True)
+    assert [answer.details for answer in opt.rankings() if answer.query == first.id] == [{"why": "broken"}]
+    assert opt.rankings()[-1].applied
+    assert content(opt._state()) == state and opt.slates()[third.id].open
+    with pytest.raises(UsageError, match="gone on"):
+        opt.rank([0, 1, 2], rater="ann", replace=True)
+
+
 # -- undo ----------------------------------------------------------------------------------------------------------------
 
 
