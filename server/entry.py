@@ -21,7 +21,7 @@ from server.showing import ALL, viewer_of
 
 SlateId = Annotated[str, Path(pattern=PATTERN, description="Of a slate, as `next` gave it.")]
 ItemId = Annotated[str, Path(pattern=PATTERN, description="Of an item.")]
-StudyName = Annotated[str, Path(min_length=1, max_length=200, description="Name of a study.")]
+StudyName = Annotated[str, Path(min_length=1, max_length=150, description="Name of a study.")]
 
 NO_STUDY: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "No such study, for this token."}}
 AGAINST: dict[int | str, dict[str, Any]] = {409: {"model": Refusal, "description": "What is stored stands against it."}}

@@ -26,6 +26,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def shown(*examples: dict[str, Any]) -> ConfigDict:
+    """The configuration of a request with examples in the description."""
+    return ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": list(examples)})
+
+
 class Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -97,6 +102,15 @@ class Next(Reply):
 class Answer(Request):
     """Without a verdict, `groups` and `unseen` name every item exactly once; with one, both are empty."""
 
+    model_config = shown(
+        {
+            "groups": [["AAAAAAAAAAAAAAAAAAAAAAAA"], ["BBBBBBBBBBBBBBBBBBBBBBBB", "CCCCCCCCCCCCCCCCCCCCCCCC"]],
+            "revision": 1,
+            "elapsed_ms": 5300,
+        },
+        {"verdict": "cannot tell", "revision": 1},
+    )
+
     groups: Groups = Field([], description="Best first; the items of one group are tied.")
     unseen: Annotated[list[Id], Field(max_length=1000)] = Field([], description="Not looked at: no information.")
     verdict: Literal["all bad", "cannot tell", "skip", "broken"] | None = None
@@ -114,6 +128,7 @@ class Receipt(Reply):
 
 
 class Undo(Request):
+    model_config = shown({})
     slate: Id | None = Field(None, description="Default: that of the last standing answer.")
     rater: Name | None = Field(None, description="For owners: whose answer; default: everybody's to this slate.")
 
@@ -170,10 +185,16 @@ class Study(StudyLine):
 
 
 class NewStudy(Request):
+    model_config = shown(
+        {
+            "name": "vessel",
+            "task": {"space": {"x": {"type": "Float", "low": 0, "high": 1}}, "objectives": [{"name": "cost"}]},
+            "strategy": "auto",
+        }
+    )
     name: Name
     task: dict[str, Any] = Field(
         description="Space, objectives, constraints, where, feedback, as bbopt's Task.to_json gives them.",
-        examples=[{"space": {"x": {"type": "Float", "low": 0, "high": 1}}, "objectives": [{"name": "cost"}]}],
     )
     strategy: Name = "auto"
     seed: int = Field(0, ge=0, le=2**53)
@@ -211,6 +232,7 @@ class TrialPage(Trials):
 
 
 class Ask(Request):
+    model_config = shown({"count": 2}, {"count": 4, "fewer": True, "lease": 3600.0})
     count: int = Field(1, ge=1, le=MOST)
     fewer: bool = Field(False, description="Take what there is, at least one.")
     fixed: Annotated[dict[Name, Any], Field(max_length=1000)] = Field({}, description="Values that these trials keep.")
@@ -220,6 +242,9 @@ class Ask(Request):
 
 
 class Tell(Request):
+    model_config = shown(
+        {"number": 0, "values": {"cost": 3.1}}, {"number": 0, "values": 3.1, "std": 0.1, "cost": 12.5, "attempt": 1}
+    )
     number: Number
     values: Values = Field(description="By metric; a bare number for a single one.")
     std: Values | None = Field(None, description="Standard errors.")
@@ -228,6 +253,7 @@ class Tell(Request):
 
 
 class Fail(Request):
+    model_config = shown({"number": 0, "reason": "the mesh did not close", "impossible": True})
     number: Number
     reason: Text = ""
     impossible: bool = False
@@ -235,6 +261,7 @@ class Fail(Request):
 
 
 class Rank(Request):
+    model_config = shown({"order": [[2], [0, 1]], "unseen": [3], "rater": "metric"})
     order: NumberGroups = Field(description="Best first; the trials of one group are tied. Unlisted ones are worse.")
     unseen: Annotated[list[Number], Field(max_length=1000)] = []
     rater: Annotated[str, Field(max_length=100)] = ""
@@ -242,10 +269,12 @@ class Rank(Request):
 
 
 class Enqueue(Request):
+    model_config = shown({"params": {"x": 0.5}})
     params: Annotated[dict[Name, Any], Field(max_length=1000)]
 
 
 class Cancel(Request):
+    model_config = shown({"number": 0})
     number: Number
 
 
