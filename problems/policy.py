@@ -32,6 +32,7 @@ __all__ = ["WEIGHTS", "goals", "hands", "reacher", "returns"]
 WEIGHTS = 18
 DECISIONS = 50
 GOALS = 32  # of the problem; its own, fixed
+TOGETHER = 2048  # rollouts simulated at a time
 _LENGTH, _DAMPING, _RADIUS = 0.5, 0.5, 0.7
 _STEP, _STEPS = 0.05, 2  # seconds, and how many of them per decision
 _BEST = (28.301, 8.297, -26.445, 3.937, -4.064, -1.98, 0.792, 1.196, 1.414,
@@ -63,9 +64,14 @@ def returns(weights: Array, seed: int, n: int = 4) -> Array:
 
 
 def _score(weights: Array, places: Array) -> Array:
-    """Returns (k,) at goals (n, 2)."""
-    distance = np.linalg.norm(hands(weights, places)[:, :, 1:] - places[:, None], axis=-1)
-    result: Array = -distance.sum(axis=2).mean(axis=1)
+    """Returns (k,) at goals (n, 2); some policies at a time, whose arrays fit a cache."""
+    W = np.asarray(weights, dtype=float).reshape(-1, WEIGHTS)
+    result = np.empty(len(W))
+    size = max(1, TOGETHER // len(places))
+    for start in range(0, len(W), size):
+        part = slice(start, start + size)
+        distance = np.linalg.norm(hands(W[part], places)[:, :, 1:] - places[:, None], axis=-1)
+        result[part] = -distance.sum(axis=2).mean(axis=1)
     return result
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
+import importlib
 import io
 import json
 import subprocess
@@ -159,6 +161,14 @@ def test_colours_against_published_values() -> None:
     colours = np.random.default_rng(0).random((50, 3))
     assert from_oklab(oklab(colours)) == pytest.approx(colours, abs=1e-6)
     assert srgb(np.array([-1.0, 2.0])).tolist() == pytest.approx([0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "module", ["people", "policy", "tastes", "unbounded", "problem", "pictures", *dict.fromkeys(RENDERED.values())]
+)
+def test_docstring_examples_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"problems.{module}"))
+    assert result.failed == 0 and result.attempted > 0
 
 
 # --- tastes ----------------------------------------------------------------------------------------------------------
