@@ -119,6 +119,10 @@ def _renderers(words: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         study, _, spec = word.rpartition("=")
+        if not spec:
+            raise click.UsageError(
+                f"--renderer: expected auto, table, picture or module:function, got none in {word!r}"
+            )
         if (study or "*") in found:
             raise click.UsageError(f"--renderer: expected one for {study or 'all studies'}, got several")
         found[study or "*"] = spec

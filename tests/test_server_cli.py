@@ -22,6 +22,7 @@ from server_live import Live, serving
 
 import bbopt
 
+pytestmark = pytest.mark.xdist_group(Path(__file__).stem)  # one server for the file
 FOOD: dict[str, Any] = {"space": {"salt": {"type": "Float", "low": 0, "high": 1}, "heat": {"type": "Float", "low": 0, "high": 1}},
                         "objectives": [{"name": "taste", "maximize": True}], "feedback": "ranking"}  # fmt: skip
 
@@ -259,6 +260,7 @@ def test_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "StoreMissing: expected a store at runs.db" in refused(1, "serve", "--store", "runs.db")
     (tmp_path / "text").write_text("no store")
     assert "NotAStore" in refused(1, "serve", "--store", "text")
+    assert "got none in 'soup='" in refused(2, "serve", "--store", "text", "--renderer", "soup=")
     assert "several" in refused(2, "serve", "--store", "text", "--renderer", "table", "--renderer", "picture")
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
