@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -464,11 +465,22 @@ def test_best_is_the_recommendation_or_the_last_winner() -> None:
 # -- threads -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["memory", "disk"])
-def test_many_people_in_threads(where: str, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Thinker(Ladder):
+    """Asks outside the transaction, as strategies with a model do."""
+
+    instant: ClassVar[bool] = False
+
+    def recommend(self, task: Task, state: Any) -> Any:
+        return state.x
+
+
+@pytest.mark.parametrize(
+    ("strategy", "on_disk", "rounds"), [(Ladder(), False, 12), (Ladder(), True, 12), (Thinker(), True, 6)]
+)
+def test_many_people_in_threads(strategy: Ladder, on_disk: bool, rounds: int, tmp_path: Path) -> None:
     """Asks, answers, undo and looks from eight threads on one object: every acknowledged answer is there, once."""
-    opt = Optimizer(TASK, Ladder(), quorum=2, store=tmp_path / "threads.db" if where == "disk" else None)
-    rounds = 12
+    opt = Optimizer(TASK, strategy, quorum=2, store=tmp_path / "threads.db" if on_disk else None)
     stands: dict[tuple[int, str], tuple[int, ...]] = {}
     refusals: list[BboptError] = []
 
