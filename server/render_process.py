@@ -140,10 +140,10 @@ def _work(connection: Connection, spec: str, task: str, idle: float) -> None:
     """The life of the process: says None or what is wrong with the spec, then a Rendering or a text per point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.dup2(2, 1)  # the server's standard output is for its links
-    sys.stdout = sys.stderr
     with suppress(AttributeError, OSError):
+        os.dup2(2, 1)  # the server's standard output is for its links
         os.nice(5)
+    sys.stdout = sys.stderr
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
