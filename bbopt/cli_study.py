@@ -191,7 +191,7 @@ def list_(store: str, as_json: bool) -> None:
         documents.append(document)
         strategy = document["strategy"]
         rows.append([name, str(strategy.get("name") or strategy["class"]), str(sum(statuses.values())),
-                     str(statuses.get("open", 0)), str(statuses.get("ok", 0)), objectives, value_text(value, 8)])  # fmt: skip
+                     str(statuses.get("open", 0)), str(statuses.get("ok", 0) + statuses.get("ranked", 0)), objectives, value_text(value, 8)])  # fmt: skip
     if as_json:
         print_json({"studies": documents})
     elif rows:

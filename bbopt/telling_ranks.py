@@ -209,7 +209,7 @@ class TellingRanks(TellingRows):
                 if record.raters
                 else "amend corrects the record without changing its path"
             )
-            raise UsageError(f"retract: trial {number} belongs to a script that has gone on from this answer; {hint}")
+            raise UsageError(f"retract: the strategy has gone on from the answer of trial {number}; {hint}")
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
