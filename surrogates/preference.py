@@ -18,6 +18,7 @@ from scipy.special import ndtr
 from surrogates.columns import Inputs
 from surrogates.gp import root_of
 from surrogates.kernels import Kernel
+from surrogates.map_fit import Prior
 from surrogates.predictor import Predictor, prior_correlation
 from surrogates.preference_fit import Comparisons, Evidence, choose_pivots, fit_theta, preference_prior
 
@@ -114,12 +115,13 @@ def condition_preferences(
 
 def fit_preferences(
     inputs: Inputs, X: Array, told: Comparisons, kernel: Kernel = "rbf", start: tuple[Array, float] | None = None,
-    most: int = MOST_PIVOTS, importance: Array | None = None, max_iterations: int = 60,
+    most: int = MOST_PIVOTS, importance: Array | None = None, max_iterations: int = 60, prior: Prior | None = None,
 ) -> PreferenceProcess:  # fmt: skip
     """The posterior after comparisons (numbers of rows of X) with the most probable hyperparameters.
 
     X: (n, d) rows, all different; start: lengthscales and scale to start from; most: rows that span the process, more
-    rows are projected on it; importance: (n,) factors by which rows must be represented well (1 each by default).
+    rows are projected on it; importance: (n,) factors by which rows must be represented well (1 each by default); prior: of
+    the hyperparameters, `preference_prior` by default.
 
     >>> X = np.linspace(0.0, 1.0, 5)[:, None]
     >>> model = fit_preferences(Inputs.continuous(1), X, Comparisons.of([[2, 0], [2, 4], [1, 0], [3, 4], [2, 1], [2, 3]]))
@@ -127,10 +129,11 @@ def fit_preferences(
     2
     """
     d = X.shape[1]
+    prior = preference_prior(d) if prior is None else prior
     weights = np.ones(len(X)) if importance is None else importance
-    first = np.full(d, np.exp(preference_prior(d).lengthscale[0] - 1.0)) if start is None else start[0]
+    first = np.full(d, np.exp(prior.lengthscale[0])) if start is None else start[0]
     pivots = choose_pivots(inputs, X, first, kernel, most, weights)
-    evidence = Evidence(inputs, X, told, pivots, kernel)
+    evidence = Evidence(inputs, X, told, pivots, kernel, prior)
     theta = None if start is None else np.append(np.log(start[0]), np.log(start[1]))
     theta, used = fit_theta(evidence, theta, max_iterations)
     return _posterior(evidence, X, theta, used)

@@ -40,8 +40,11 @@ Index = NDArray[np.intp]
 ROOT_HALF = float(np.sqrt(0.5))
 NUGGET = 1e-8  # on the diagonal of the pivots' correlations
 NEWTON_STEPS = 60
-DECREMENT = 1e-10  # of the log posterior density, at which Newton's method ends
+DECREMENT = 1e-14  # of the log posterior density, at which Newton's method ends: log|A| is as wrong as its root
+SURE = 1e-8  # decrement below which a full step needs no check, which rounding would fail
 SCALE_PRIOR = (float(np.log(10.0)), 1.5)  # of log s^2; a judgement has the variance 1
+LENGTHSCALE = (0.6, 0.5)  # median, over the square root of the columns, and spread of the logarithm, for short rankings
+WIDE_LENGTHSCALE = (float(np.exp(np.sqrt(2.0) - 3.0)), float(np.sqrt(3.0)))  # the same where the order of all rows is known
 DENSE = 40_000  # comparisons times pivots up to which dense products are quicker than sparse ones
 
 
@@ -79,13 +82,18 @@ class Laplace:
     steps: int
 
 
-def preference_prior(d: int) -> Prior:
-    """Lengthscales as in `Prior.botorch`, and a scale that says how clearly people see differences.
+def preference_prior(d: int, wide: bool = False) -> Prior:
+    """Log-normal priors of the lengthscales, and of the scale, which says how clearly people see differences.
 
-    >>> preference_prior(2).scale == SCALE_PRIOR
+    Short rankings say too little about lengthscales for a wide prior. The wide one has its mode where that of
+    `Prior.botorch` is.
+
+    >>> preference_prior(4).lengthscale == (float(np.log(1.2)), 0.5)
     True
     """
-    return Prior(Prior.botorch(d).lengthscale, noise=None, nugget=NUGGET, scale=SCALE_PRIOR, scale_bounds=(1e-2, 1e4))
+    median, spread = WIDE_LENGTHSCALE if wide else LENGTHSCALE
+    location = float(np.log(median * np.sqrt(max(d, 1))))
+    return Prior((location, spread), noise=None, nugget=NUGGET, scale=SCALE_PRIOR, scale_bounds=(1e-2, 1e4))
 
 
 class Evidence:
@@ -116,10 +124,9 @@ class Evidence:
         return [(float(np.log(low)), float(np.log(high))) for low, high in limits]
 
     def start(self) -> Array:
-        """The prior's mode in the lengthscales, and its median in the scale."""
-        location, spread = self.prior.lengthscale
+        """The medians of the priors."""
         assert self.prior.scale is not None
-        return np.array([location - spread**2] * self.d + [self.prior.scale[0]])
+        return np.array([self.prior.lengthscale[0]] * self.d + [self.prior.scale[0]])
 
     def laplace(self, theta: Array) -> Laplace:
         """The approximation at log parameters theta. Raises FloatingPointError where nothing can be factored."""
@@ -163,7 +170,7 @@ class Evidence:
             length = 1.0
             while True:
                 new_value, new_z = self._density(E, v + length * direction)
-                if new_value >= value + 1e-4 * length * decrement or length < 1e-6:
+                if decrement < SURE or new_value >= value + 1e-4 * length * decrement or length < 1e-6:
                     break
                 length *= 0.5
             v, value, z = v + length * direction, new_value, new_z
@@ -236,13 +243,11 @@ class Evidence:
         return gradient
 
     def _log_prior(self, theta: Array) -> tuple[float, Array]:
-        """Log density of the lengthscales themselves (the maximum is that of BoTorch's prior) and of log s^2."""
+        """Log density of the log parameters, and its gradient."""
         assert self.prior.scale is not None
         location, spread = np.array([self.prior.lengthscale] * self.d + [self.prior.scale]).T
-        jacobian = np.array([1.0] * self.d + [0.0])
         q = (theta - location) / spread
-        value = -(jacobian * theta + 0.5 * q * q + np.log(spread) + 0.5 * LOG_2PI).sum()
-        return float(value), -(jacobian + q / spread)
+        return float(-(0.5 * q * q + np.log(spread) + 0.5 * LOG_2PI).sum()), -q / spread
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ class PreferenceGP:
     """Bayesian optimisation from rankings of slates, for few parameters (up to 8 or so) and few answers.
 
     slate: rows of a slate where the ask names no number (`ask_query()`; `ask_query(4)` makes one of 4), incumbent included;
-    initial: rows of the first, space-filling slates, None: twice (d + 1), at least 5, at most 50, and at most a quarter of
-    `budget` (rows planned, used for nothing else); acquisition: "eubo" or "thompson"; kernel: "rbf" or "matern52".
+    initial: rows of the first, space-filling slates, None: one slate; where numbers are told, twice (d + 1), at least 5, at
+    most 50, and at most a quarter of `budget` (rows planned, used for nothing else); acquisition: "eubo" or "thompson";
+    kernel: "rbf" or "matern52".
 
     >>> PreferenceGP(slate=8)
     PreferenceGP(slate=8, initial=None, budget=None, acquisition='eubo', kernel='matern52')
@@ -92,7 +93,8 @@ class PreferenceGP:
     def ask(self, task: Task, state: PreferenceState, request: Request, key: Key) -> Query:
         ranked = task.feedback == "ranking"
         n = self.slate if ranked and request.n == 1 else request.n
-        left = max(design_size(task, self.initial, self.budget) - request.number, 0)
+        size = n if ranked and self.initial is None else design_size(task, self.initial, self.budget)
+        left = max(size - request.number, 0)
         told = state.comparisons(not task.noisy)
         with np.errstate(all="ignore"):
             if not len(told) or (ranked and left):

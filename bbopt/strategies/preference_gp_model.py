@@ -16,7 +16,7 @@ from bbopt.strategies.preference_gp_state import PreferenceState
 from bbopt.task import Task
 from surrogates.kernels import Kernel
 from surrogates.preference import PreferenceProcess, condition_preferences, fit_preferences
-from surrogates.preference_fit import Comparisons
+from surrogates.preference_fit import Comparisons, preference_prior
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WARM_STEPS, COLD_STEPS = 12, 40  # of the search for hyperparameters
@@ -38,7 +38,10 @@ def build(
         fitted, digest = list(warm["fitted"]), warm["hash"]
     else:
         steps = COLD_STEPS if start is None else WARM_STEPS
-        process = fit_preferences(inputs, state.X, told, kernel, start, importance=importance, max_iterations=steps)
+        prior = preference_prior(task.space.dimension, wide=not len(state.pairs))
+        process = fit_preferences(
+            inputs, state.X, told, kernel, start, importance=importance, max_iterations=steps, prior=prior
+        )
         fitted, digest = size, state.fingerprint(size[0], size[1], size[2])
     memo = {"lengthscales": process.lengthscales, "scale": process.scale, "fitted": fitted, "hash": digest}
     return process, memo
