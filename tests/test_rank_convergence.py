@@ -116,7 +116,8 @@ def test_noise_in_gradient_slates_costs_what_the_theory_says(level: float, bar: 
 
 
 def people(strategy: RankSGD, d: int, answer: Answerer, raters: int, most: int, share: float) -> float:
-    """Median rounds until the distance^2 to a hidden target, uniform in the box, is this share of what it was."""
+    """Median answers, two of which are a round in the notes, until the distance^2 to a hidden target, uniform in the box, is
+    this share of what it was."""
     found = []
     for seed in range(raters):
         target = np.random.default_rng([seed, 5]).random(d)
@@ -125,15 +126,15 @@ def people(strategy: RankSGD, d: int, answer: Answerer, raters: int, most: int, 
             return sphere(X - target)
 
         level = share * float(distance(strategy.init(box(d), Key(seed, -1)).x[None])[0])
-        found.append(run(strategy, box(d), distance, answer, 2 * most, seed=seed, until=level).rounds_to(level))
+        found.append(run(strategy, box(d), distance, answer, 2 * most, seed=seed, until=level).slates_to(level))
     return float(np.median(found))
 
 
 def test_a_noisy_person_with_three_bins_of_eight() -> None:
-    """Plackett-Luce, beta = 1/2, 12 parameters, bins 2-4-2: a tenth of the start's distance^2 in at most 14 rounds, median of
-    30 people: 6.5 (notes 10)."""
+    """Plackett-Luce, beta = 1/2, 12 parameters, bins 2-4-2: a tenth of the start's distance^2 in at most 14 rounds of two
+    answers, median of 30 people: 7 (notes 10)."""
     answer = person("bins 2-4-2", "plackett-luce", 0.5)
-    assert people(RankSGD(slate=8), 12, answer, 30, 40, 0.1) <= 14
+    assert people(RankSGD(slate=8), 12, answer, 30, 40, 0.1) <= 28
 
 
 # dimension, slate, form: rounds to 10 % and to 1 % without noise, and with Plackett-Luce noise of 1/2, in the notes
@@ -146,10 +147,10 @@ IMAGES = [(3, 6, "full", 2, 4, 3, 6), (12, 6, "full", 9, 20, 12, 26), (12, 8, "b
 def test_rounds_of_the_image_task(
     d: int, m: int, form: str, ten: int, one: int, noisy_ten: int, noisy_one: int
 ) -> None:
-    """Default options but for the slate, medians of 30 people: never more rounds than in the notes. `make bench-ranking` has
+    """Default options but for the slate, medians of 30 people: never more than in the notes. `make bench-ranking` has
     what was found."""
     strategy, noisy = RankSGD(slate=m), person(form, "plackett-luce", 0.5)
-    assert people(strategy, d, person(form), 30, 60, 0.1) <= ten
-    assert people(strategy, d, person(form), 30, 60, 0.01) <= one
-    assert people(strategy, d, noisy, 30, 60, 0.1) <= noisy_ten
-    assert people(strategy, d, noisy, 30, 60, 0.01) <= noisy_one
+    assert people(strategy, d, person(form), 30, 60, 0.1) <= 2 * ten
+    assert people(strategy, d, person(form), 30, 60, 0.01) <= 2 * one
+    assert people(strategy, d, noisy, 30, 60, 0.1) <= 2 * noisy_ten
+    assert people(strategy, d, noisy, 30, 60, 0.01) <= 2 * noisy_one

@@ -41,10 +41,11 @@ def along(x: Array, columns: Array, direction: Array, sizes: Array, low: Array |
 @dataclass(frozen=True)
 class Decision:
     """What an order of a slate says of its incumbent. compared: it was looked at, beside others; above: rows strictly better
-    than it, best first; tied: all rows that were looked at are equal."""
+    than it, best first; equals: others that are tied with it; tied: these are all that were looked at."""
 
     compared: bool
     above: tuple[int, ...]
+    equals: tuple[int, ...]
     tied: bool
 
 
@@ -58,7 +59,8 @@ def decide(groups: Sequence[Sequence[int]], incumbent: int) -> Decision:
     place = next((i for i, group in enumerate(groups) if incumbent in group), None)
     compared = place is not None and sum(len(group) for group in groups) > 1
     above = tuple(row for group in groups[:place] for row in sorted(group)) if compared else ()
-    return Decision(compared, above, compared and len(groups) == 1)
+    equals = tuple(row for row in sorted(groups[place]) if row != incumbent) if compared and place is not None else ()
+    return Decision(compared, above, equals, compared and len(groups) == 1)
 
 
 def next_step(step: float, factor: float, won: float | None) -> float:

@@ -6,7 +6,7 @@ line-search slate, points along it and x itself at a random place, gives the nex
 paper (facts of section 5 of our notes on people):
 
 * x moves only to a row that is strictly above it in the slate's answer, pooled where several people answer; with `confirm`
-  in so many slates, one after the other;
+  in so many slates, one after the other, each of the rows that were above it in the one before;
 * while x stays, directions are averaged by their efficiency; each new line search is a factor shorter;
 * lengths are relative: with a direction whose expected squared cosine to the gradient is q, the best step on |x|^2 is q times
   the distance r to the optimum, so candidates are x - sqrt(d) size q gamma^(l - 1) g with `size` an estimate of
@@ -21,7 +21,8 @@ nothing to do meanwhile, and asking raises Waiting; without noise no point is as
 
 An answer without information (nobody looked, everything was lost) changes nothing: another slate of the same phase comes. Two
 gradient slates in a row without any difference: the radius grows. "All bad" on a gradient slate: x is better than all of it,
-so radius and steps shrink. A line search without any difference: steps grow.
+so radius and steps shrink. A line search without any difference: steps grow; one in which x is tied with the best, and others
+are worse: those tied are asked once more without them, so that even "this one is worst" decides in the end.
 """
 
 from __future__ import annotations
@@ -210,8 +211,9 @@ class RankSGD:
 
     def _decided(self, task: Task, columns: Array, state: RankState, query: Query, answer: Answer) -> RankState:
         """After a line search: x moves to a row that is strictly above it (often enough), or stays."""
+        longer = 1.0 if len(state.rivals) else GROWTH  # without a difference; of rivals, other rows were worse
         if isinstance(answer, Ranking) and answer.verdict is not None:
-            return self._stay(task, columns, state, query, GROWTH if answer.verdict == "cannot tell" else 1.0)
+            return self._stay(task, columns, state, query, longer if answer.verdict == "cannot tell" else 1.0)
         X, sizes = np.asarray(query.X), np.asarray(query.memo["sizes"], float)
         sizes = sizes if len(sizes) == len(X) else np.zeros(len(X))  # rows of a finite space were left out
         x = int(query.memo["incumbent"])
@@ -233,16 +235,26 @@ class RankSGD:
                 return self._stay(task, columns, state, query, 1.0)
             decision = replace(decision, above=(first,))  # x has no value: any that there is will do
         if not decision.above:
-            return self._stay(task, columns, state, query, GROWTH if decision.tied else self.factor)
+            if decision.tied:
+                return self._stay(task, columns, state, query, longer)
+            if task.noisy and decision.equals:
+                return self._again(task, state, query, X, sizes, decision.equals, state.wins)
+            return self._stay(task, columns, state, query, 1.0 if decision.equals else self.factor)
         if task.noisy and state.wins + 1 < self.confirm:
-            above = list(decision.above[: self.slate - 1])
-            return replace(compared(task, state, query), step=state.step + 1, rivals=X[above], rival_sizes=sizes[above],
-                           wins=state.wins + 1)  # fmt: skip
+            return self._again(task, state, query, X, sizes, decision.above, state.wins + 1)
         won = decision.above[0]
         known = np.zeros(0) if task.noisy or isinstance(answer, Ranking) else values_of(answer, won)
         size = self._limited(task, columns, next_step(state.size, self.factor, float(sizes[won])))
         state = replace(compared(task, state, query), size=size, floor=state.floor / GROWTH, moves=state.moves + 1)
         return restarted(state, np.array(X[won]), known, "gradient" if len(columns) else "line search")
+
+    def _again(
+        self, task: Task, state: RankState, query: Query, X: Array, sizes: Array, rows: tuple[int, ...], wins: int
+    ) -> RankState:
+        """These rows of a line search against x once more, in a slate of their own."""
+        rivals = list(rows[: self.slate - 1])
+        state = compared(task, state, query)
+        return replace(state, step=state.step + 1, rivals=X[rivals], rival_sizes=sizes[rivals], wins=wins)
 
     def _stay(self, task: Task, columns: Array, state: RankState, query: Query, times: float) -> RankState:
         """x stays, and what was learnt of the gradient there; steps become longer or shorter if any were tried."""
