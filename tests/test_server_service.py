@@ -245,6 +245,18 @@ def test_slates_are_shown_again(store: Path) -> None:
         assert query not in repeats
 
 
+def test_a_repeat_of_what_was_taken_back_is_gone(tmp_path: Path) -> None:
+    with inside(make(tmp_path / "runs.db", strategy="cmaes"), repeats=0.99) as server:
+        slate, look = server.slate(), 0
+        while look != REPEAT:
+            server.answer(slate, {"groups": server.order(slate, "ann")})
+            slate = server.slate()
+            query, look = server.place(slate, "ann")
+        first = server.state.rooms.ids.seal("slate", STUDY, "ann", Place(query))
+        assert server.undo(slate=first).status_code == 200
+        assert refusal(server.answer(slate, {"verdict": "skip"})) == (409, "SlateGone")
+
+
 def test_with_an_answer_its_repeat_is_taken_back(tmp_path: Path) -> None:
     with inside(make(tmp_path / "runs.db", strategy="cmaes"), repeats=0.99) as server:
         for _ in range(12):

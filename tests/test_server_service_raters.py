@@ -206,6 +206,19 @@ def test_choice_among_open_slates() -> None:
     assert choice(opt, "bob", leases, now) is None
 
 
+def test_a_line_search_comes_before_older_slates() -> None:
+    opt, now = study(2, "rank-sgd"), time.time()
+    leases = Leases(100.0, now)
+    for who in ("ann", "bob"):
+        opt.ask_query(owner=OWNER + who)
+    opt.rank(list(opt.slates()[0].numbers), rater="ann")
+    opt.ask_query(owner=OWNER + "ann")
+    assert [slate.memo["phase"] for slate in opt.slates()] == ["gradient", "gradient", "line search"]
+    assert choice(opt, "eve", leases, now) == Place(2), "it needs two people"
+    assert choice(opt, "eve", leases, now + 101) == Place(2), "and goes before what bob has left"
+    assert choice(opt, "bob", leases, now + 101) == Place(1), "who finds his own again"
+
+
 def test_what_a_program_asked_is_the_programs_for_a_while() -> None:
     opt, now = study(), time.time()
     leases = Leases(100.0, now - 500.0)
@@ -257,24 +270,33 @@ def test_the_share_of_repeats() -> None:
 def test_the_ledger_grows_as_one_that_is_read_anew(strategy: str) -> None:
     opt = study(2, strategy)
     ledger = Ledger.of(opt)
+
+    def grown() -> Ledger:
+        longer, fresh = Ledger.of(opt, ledger), Ledger.of(opt)
+        assert (longer.slates, longer.answers, longer.last) == (fresh.slates, fresh.answers, fresh.last)
+        assert list(longer.open.items()) == list(fresh.open.items()) and +Counter(longer.ended) == +Counter(fresh.ended)
+        for rater in ("ann", "bob"):
+            mine, theirs = longer.tallies.get(rater, NOTHING), fresh.tallies.get(rater, NOTHING)
+            assert (mine.answers, mine.pairs, mine.ties) == (theirs.answers, theirs.pairs, theirs.ties)
+        assert (longer.total, longer.round) == (fresh.total, fresh.round)
+        return longer
+
     for step in range(12):
         query = opt.ask_query(3, owner=OWNER + "ann")
-        opt.rank(list(query.numbers), rater="ann")
+        opt.rank([list(query.numbers)[:2]], rater="ann")
+        ledger = grown()
         if step % 3:
             opt.rank(list(query.numbers)[::-1], rater="bob", details={"revision": step})
-        if step % 4 == 3 and not opt.rankings()[-1].applied:
-            opt.retract(query.first, rater="ann")
+        if step % 4 == 3:
+            opt.rank(list(query.numbers), rater="ann", replace=True)
+        ledger = grown()
         if step == 7:
             opt.rank(list(query.numbers), rater="ann/repeat")
         if step == 8:
             opt.settle(query.first)
-        ledger, fresh = Ledger.of(opt, ledger), Ledger.of(opt)
-        assert (ledger.slates, ledger.answers, ledger.last) == (fresh.slates, fresh.answers, fresh.last)
-        assert list(ledger.open.items()) == list(fresh.open.items()) and +Counter(ledger.ended) == +Counter(fresh.ended)
-        for rater in ("ann", "bob"):
-            mine, theirs = ledger.tallies.get(rater, NOTHING), fresh.tallies.get(rater, NOTHING)
-            assert (mine.answers, mine.pairs, mine.ties) == (theirs.answers, theirs.pairs, theirs.ties)
-        assert (ledger.total, ledger.round) == (fresh.total, fresh.round)
+        if step % 5 == 4:
+            opt.retract(query.first, rater="ann")
+        ledger = grown()
 
 
 # -- the same search as in process ---------------------------------------------------------------------------------------
