@@ -285,6 +285,9 @@ def test_history_and_export(tmp_path: Path) -> None:
         size = len(found[0]["items"])
         assert len(lines) == 1 + 7 * size and lines[0].startswith("answer,query,rater,repeat")
         assert [line.split(",")[-1] for line in lines[-size:]] == [""] * size, "a verdict has no groups"
+        groups = server.opt.rankings()[0].ranking.groups
+        expected = {row: place for place, group in enumerate(groups, 1) for row in group}
+        assert [int(line.split(",")[-1]) for line in lines[1 : size + 1]] == [expected[row] for row in range(size)]
         assert server.get(f"{HERE}/export?format=xml").status_code == 422
 
 
