@@ -9,9 +9,7 @@ SQLite file uses a write-ahead log, immediate transactions and full sync: once t
 from __future__ import annotations
 
 import datetime
-import functools
 import os
-import socket
 import sqlite3
 import threading
 import time
@@ -24,6 +22,7 @@ from typing import Any, Protocol
 
 from bbopt.errors import NotAStore, StoreError, StoreFull, StoreMissing, StoreTooNew, StudyExists, StudyMissing
 from bbopt.packing import pack, unpack
+from bbopt.process_name import alive, process_name
 
 APPLICATION = 0x62626F70  # "bbop", written into the file's header
 VERSION = 3
@@ -58,32 +57,6 @@ class Event:
     writer: str
     kind: str
     body: dict[str, Any]
-
-
-def process_name() -> str:
-    """Who writes: host and process, by which a dead owner is recognised."""
-    return f"{_host()}:{os.getpid()}"
-
-
-@functools.cache
-def _host() -> str:
-    """Every event names it, and asking the system for it may cost as much as the rest of an event."""
-    return socket.gethostname()
-
-
-def _alive(owner: str) -> bool:
-    """Whether the process in an owner's name may still run; only a process of this host is known to be dead."""
-    host, _, rest = owner.partition(":")
-    pid = rest.partition(":")[0]
-    if host != _host() or not pid.isdigit():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def utc_now() -> str:
@@ -327,7 +300,7 @@ class SQLiteStore:
             study = self._study(name)
             row = connection.execute("SELECT owner, expires FROM asker WHERE study = ?", (study,)).fetchone()
             now = time.time()
-            if row and row[0] != owner and row[1] > now and _alive(row[0]):
+            if row and row[0] != owner and row[1] > now and alive(row[0]):
                 return False
             connection.execute("INSERT OR REPLACE INTO asker VALUES (?, ?, ?)", (study, owner, now + seconds))
             return True

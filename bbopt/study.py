@@ -18,9 +18,10 @@ from bbopt.errors import UnknownTrial, UsageError
 from bbopt.fold import Fold
 from bbopt.outcome import Batch
 from bbopt.pareto import non_dominated
+from bbopt.process_name import process_name
 from bbopt.query import Query
 from bbopt.record import OK, OPEN, STATUS, Record
-from bbopt.store import Event, Store, Writer, process_name
+from bbopt.store import Event, Store, Writer
 from bbopt.strategy import Recommends, Strategy
 from bbopt.task import Task
 from bbopt.trial import Trial

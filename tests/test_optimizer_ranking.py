@@ -1,27 +1,23 @@
-"""Several people and their rankings: quorums, what comes late, settling, undo, details, pooling, threads, and what is refused."""
+"""Several people and their rankings: quorums, what comes late, settling, details, the best, and what is refused."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from contract.hand import content
 from contract.study import reopen
 from contract.tasks import plain
-from contract.toys import Ladder, Population, Walk
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from contract.toys import Ladder, Population
 
-from bbopt.errors import AlreadyTold, BboptError, UnknownTrial, UsageError, Waiting
+from bbopt.errors import AlreadyTold, BboptError, UnknownTrial, UsageError
 from bbopt.optimizer import Optimizer
-from bbopt.query import Ranking, pool
+from bbopt.query import Ranking
 from bbopt.slates import RankRequest
 from bbopt.task import Task
 
@@ -282,157 +278,6 @@ def test_other_details_of_the_same_ranking_change_no_path() -> None:
         opt.rank([0, 1, 2], rater="ann", replace=True)
 
 
-# -- undo ----------------------------------------------------------------------------------------------------------------
-
-
-def test_undo_of_a_machine_of_steps() -> None:
-    """The state before, exactly; what was asked because of the answer is cancelled, what was out before it is not."""
-    opt = Optimizer(TASK, Ladder())
-    one, two = opt.ask_query(), opt.ask_query()
-    start = content(opt._state())
-    opt.rank(one.numbers, rater="ann")
-    after_one = content(opt._state())
-    decision = opt.ask_query()
-    opt.rank(two.numbers, rater="bob")  # late: the decision was out before it
-    spare = opt.ask_query()
-    opt.retract(two.first, rater="bob")
-    assert content(opt._state()) == after_one
-    assert [slate.cancelled for slate in opt.slates()] == [False] * 4, "the decision does not depend on bob's look"
-    opt.rank(two.numbers, rater="bob")
-    opt.rank(decision.numbers, rater="ann")
-    with pytest.raises(UsageError, match=r"gone on.*later answers back first"):
-        opt.retract(one.first)
-    with pytest.raises(UsageError, match="gone on"):
-        opt.rank(list(one.numbers)[::-1], rater="ann", replace=True)
-    opt.retract(two.first, rater="bob")  # nothing was asked because of it
-    opt.retract(decision.first, rater="ann")
-    assert content(opt._state()) == after_one
-    opt.retract(one.first, rater="ann")
-    assert content(opt._state()) == start
-    assert [slate.cancelled for slate in opt.slates()] == [False, False, True, False], (
-        "the decision was asked because of it"
-    )
-    with pytest.raises(UsageError, match="cancelled"):
-        opt.rank(decision.numbers, rater="eve")
-    assert spare.memo["step"] == 0
-    opt.rank(two.numbers, rater="bob")
-    again = opt.ask_query()
-    assert again.memo["step"] == 1 and again.id not in (one.id, two.id, decision.id, spare.id)
-
-
-def test_undo_of_a_script() -> None:
-    """Slates of one step do not depend on each other: each can be taken back while nothing after them is answered."""
-    opt = Optimizer(TASK, Walk())
-    start = opt.ask(4)
-    opt.rank(start, rater="ann")
-    slates = opt.ask_query(3), opt.ask_query(3)
-    state = content(opt._state())
-    for slate in slates:
-        opt.rank(slate.numbers, rater="bob")
-    later = opt.ask_query(3)
-    opt.retract(slates[0].first)
-    assert opt.slates()[-1].cancelled and opt.slates()[2].answered
-    opt.retract(slates[1].first)
-    assert content(opt._state()) == state
-    assert later.memo["step"] == 2
-    opt.rank(slates[0].numbers, rater="bob")
-    with pytest.raises(UsageError, match="gone on"):
-        opt.retract(start[0])
-
-
-def test_amending_one_answer_of_a_step_cancels_later_steps_only() -> None:
-    opt = Optimizer(plain(2).task, Walk())
-    for trial in opt.ask(4):
-        opt.tell(trial, float(trial.number))
-    one, two = opt.ask_query(3), opt.ask_query(3)
-    for number in one.numbers:
-        opt.tell(number, float(number))
-    later = opt.ask_query(3)
-    opt.amend(one.first, -1.0)
-    assert [opt.trial(query.first).status for query in (one, two, later)] == ["ok", "open", "cancelled"]
-
-
-def test_memos_are_checked_when_they_are_asked() -> None:
-    """Before they are on record: afterwards nobody could read the log."""
-    for memo in ({"quorum": 0}, {"quorum": "two"}, {"step": -1}, {"step": 0.5}, {"quorum": True}):
-
-        class Wrong(Population):
-            def ask(self, *arguments: Any, memo: dict[str, Any] = memo) -> Any:
-                query = super().ask(*arguments)
-                return type(query)(query.X, memo)
-
-        opt = Optimizer(TASK, Wrong())
-        with pytest.raises(BboptError, match=next(iter(memo))):
-            opt.ask_query()
-        assert opt.position == 0
-
-
-# -- pooling -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_row_that_few_looked_at_is_not_worse_for_it() -> None:
-    """Summed scores would put row 2 (which won all of its two comparisons) below row 0 (four of six)."""
-    seen_by_all = Ranking(((0,), (1,), (3,)), unseen=(2,))
-    pooled = pool((seen_by_all, Ranking(((1,), (0,), (3,)), unseen=(2,)), Ranking(((2,), (0,), (3,)), unseen=(1,))), 4)
-    assert pooled.groups[0] == (2,), pooled
-    assert pooled == Ranking(((2,), (1,), (0,), (3,)))
-
-
-def test_verdicts_and_skips_are_pooled() -> None:
-    order, bad, lost = Ranking(((1,), (0,))), Ranking(verdict="all bad"), Ranking(verdict="cannot tell")
-    skip = Ranking(unseen=(0, 1))
-    assert pool((bad, order), 2) == pool((order, skip), 2) == pool((skip, lost, order), 2) == order
-    assert pool((bad, bad, lost), 2) == pool((bad, skip), 2) == bad
-    assert pool((bad, lost), 2) == pool((lost, lost, bad), 2) == lost
-    assert pool((skip, skip), 2) == skip
-    assert pool((Ranking(((0,),), unseen=(1,)), skip), 2) == skip, "one row alone is compared with nothing"
-
-
-RANKINGS = st.lists(st.integers(0, 5), min_size=5, max_size=5).map(
-    lambda places: Ranking(
-        tuple(tuple(i for i in range(5) if places[i] == p) for p in range(5) if p in places),
-        tuple(i for i in range(5) if places[i] == 5),
-    )
-)
-FULL = RANKINGS.filter(lambda ranking: not ranking.unseen)
-
-
-@settings(max_examples=80)
-@given(st.lists(RANKINGS, min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_pooling_knows_no_order_of_people_nor_of_rows(rankings: list[Ranking], random: Any) -> None:
-    pooled = pool(tuple(rankings), 5)
-    named = sorted([row for group in pooled.groups for row in group] + list(pooled.unseen))
-    assert named == list(range(5))
-    shuffled = random.sample(rankings, len(rankings))
-    same = pool(tuple(shuffled), 5)
-    assert [set(group) for group in same.groups] == [set(group) for group in pooled.groups]
-    new = random.sample(range(5), 5)
-
-    def renamed(ranking: Ranking) -> Ranking:
-        return Ranking(
-            tuple(tuple(new[row] for row in group) for group in ranking.groups), tuple(new[r] for r in ranking.unseen)
-        )
-
-    turned = pool(tuple(renamed(ranking) for ranking in rankings), 5)
-    assert [set(group) for group in turned.groups] == [set(group) for group in renamed(pooled).groups]
-
-
-@settings(max_examples=80)
-@given(st.lists(FULL, min_size=2, max_size=4))
-def test_pooling_of_full_rankings_is_bordas_count(rankings: list[Ranking]) -> None:
-    total = np.sum([ranking.scores(5) for ranking in rankings], axis=0)
-    wanted = [tuple(np.flatnonzero(total == score).tolist()) for score in sorted(set(total.tolist()), reverse=True)]
-    assert list(pool(tuple(rankings), 5).groups) == wanted
-
-
-@settings(max_examples=60)
-@given(RANKINGS, st.integers(2, 4))
-def test_pooling_the_same_answer_is_that_answer(ranking: Ranking, times: int) -> None:
-    pooled = pool((ranking,) * times, 5)
-    if sum(len(group) for group in ranking.groups) > 1:
-        assert pooled == ranking
-
-
 # -- best ----------------------------------------------------------------------------------------------------------------
 
 
@@ -460,72 +305,6 @@ def test_best_is_the_recommendation_or_the_last_winner() -> None:
     for _ in range(3):
         assert sure.best() == sure.recommend()
     assert thoughts == [], "the same state is thought about once"
-
-
-# -- threads -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Thinker(Ladder):
-    """Asks outside the transaction, as strategies with a model do."""
-
-    instant: ClassVar[bool] = False
-
-    def recommend(self, task: Task, state: Any) -> Any:
-        return state.x
-
-
-@pytest.mark.parametrize(
-    ("strategy", "on_disk", "rounds"), [(Ladder(), False, 12), (Ladder(), True, 12), (Thinker(), True, 6)]
-)
-def test_many_people_in_threads(strategy: Ladder, on_disk: bool, rounds: int, tmp_path: Path) -> None:
-    """Asks, answers, undo and looks from eight threads on one object: every acknowledged answer is there, once."""
-    opt = Optimizer(TASK, strategy, quorum=2, store=tmp_path / "threads.db" if on_disk else None)
-    stands: dict[tuple[int, str], tuple[int, ...]] = {}
-    refusals: list[BboptError] = []
-
-    def person(index: int) -> None:
-        rng = np.random.default_rng(index)
-        rater = f"rater {index}"
-        for _ in range(rounds):
-            try:
-                query = opt.ask_query(owner=rater)
-            except Waiting:
-                query = opt.open_queries()[0]
-            order = [query.first + int(row) for row in rng.permutation(query.size)]
-            requests = [RankRequest(order, rater=rater, details={"by": index})]
-            requests += [
-                RankRequest(slate.numbers, rater=rater)
-                for slate in opt.slates()
-                if slate.open and rater not in slate.raters
-            ][:2]
-            for request, refused in zip(requests, opt.rank_many(requests), strict=True):
-                if refused is None:
-                    stands[opt.trial(request.order[0]).query, rater] = tuple(request.order)
-                else:
-                    refusals.append(refused)
-            if rng.random() < 0.3:
-                try:
-                    opt.retract(query.first, rater=rater)
-                    del stands[query.id, rater]
-                except UsageError as error:
-                    refusals.append(error)
-            opt.best(), opt.agreement()
-
-    with ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(person, index) for index in range(8)]:
-            done.result(timeout=60)
-    found = {(answer.query, answer.rater): answer for answer in opt.rankings()}
-    assert len(found) == len(opt.rankings()) and found.keys() == stands.keys()
-    for (query, rater), order in stands.items():
-        first = found[query, rater].first
-        assert found[query, rater].ranking == Ranking(tuple((number - first,) for number in order))
-    assert all(isinstance(error, UsageError | AlreadyTold) for error in refusals)
-    live = content(opt._state())
-    opt._forget()
-    opt._sync()
-    assert content(opt._state()) == live
-    opt.close()
 
 
 # -- what is written -----------------------------------------------------------------------------------------------------

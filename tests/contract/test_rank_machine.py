@@ -292,5 +292,5 @@ class RankedPopulation(RankMachine):
 
 
 TestRankedSteps, TestRankedPopulation = RankedSteps.TestCase, RankedPopulation.TestCase
-TestRankedSteps.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestRankedPopulation.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestRankedSteps.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestRankedPopulation.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
