@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from starlette.testclient import TestClient
 
@@ -91,8 +92,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def place(world: World, case: Case, draw: Any) -> None:
     """Put names of what is there into the path, where the generated ones were sound and name nothing."""
-    label, names = case.operation.label, case.path_parameters or {}
-    for name, value in dict(names).items():
+    label, names = case.operation.label, dict(case.path_parameters or {})
+    path = case.meta.components.get(ParameterLocation.PATH) if case.meta is not None else None
+    if path is not None and path.mode is GenerationMode.NEGATIVE:
+        return  # it is the path that does not fit
+    for name, value in list(names.items()):
         if not draw(st.integers(0, 9)) or not isinstance(value, str | int) or not 0 < len(str(value)) <= 200:
             continue
         if name == "study":
@@ -106,6 +110,7 @@ def place(world: World, case: Case, draw: Any) -> None:
             names[name] = world.open_trial()
         elif name == "link":
             names[name] = world.link()
+    case.path_parameters = names
 
 
 def sound_body(world: World, label: str, draw: Any) -> Any:
@@ -185,7 +190,7 @@ def drive(world: World, examples: int) -> list[str]:
 
 def likely(label: str) -> list[str]:
     """Roles to try, those that the endpoint is for more often."""
-    people = ("/next", "/answer", "/heartbeat", "/undo")
+    people = ("/next", "/answer", "/heartbeat", "/undo", "/items")
     meant = "rater" if any(part in label for part in people) else "owner"
     return [*ROLES, *[meant] * 6]
 
