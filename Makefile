@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
+.PHONY: run test test-slow check demo-ranking bench-ranking bench-preference bench-server bench-server-soak bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ check: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+demo-ranking: $(READY)  ## landscapes to rank in the browser: prints a link to click, Ctrl-C ends it
+	mkdir -p $(OUT)
+	$(BIN)/bbopt serve --demo --store $(OUT)/demo.db
 
 bench-ask: $(READY)  ## CPU seconds per ask, beside BoTorch's own fit and optimisation in the same run
 	$(BIN)/python -m bbopt.bench_ask
@@ -83,6 +87,18 @@ bench-ray: $(READY)  ## evaluations and a parallel step on Ray beside this proce
 
 bench-gpu: $(READY)  ## queries per second of the network engines, batch sizes, a step of ResNet-20; on the GPU, or smaller on the CPU
 	$(BIN)/python -m bbopt.bench_gpu
+
+bench-ranking: $(READY)  ## rank-sgd in the paper's settings beside CMA-ES, openes and differences of values, with noise (minutes)
+	$(BIN)/python -m bbopt.bench_ranking --out $(OUT)/ranking
+
+bench-preference: $(READY)  ## preference-gp beside a plain BoTorch loop: CPU seconds per ask, regret (minutes, resumable)
+	$(BIN)/python -m bbopt.bench_preference --out $(OUT)/preference
+
+bench-server: $(READY)  ## 50 raters, 2,000 answers at 25 a second, then 20 kills: nothing acknowledged is lost (two idle cores, 2 minutes)
+	PYTHONUNBUFFERED=1 $(BIN)/python -m bbopt.bench_server
+
+bench-server-soak: $(READY)  ## mixed work on the server for three minutes: memory, and the store beside what was acknowledged
+	PYTHONUNBUFFERED=1 $(BIN)/python -m bbopt.bench_server_soak
 
 bench-deepzero: $(READY)  ## what DeepZero's parts buy on digits: dense, random, sparse estimates, shares of layers (10 minutes, resumable)
 	$(BIN)/python -m bbopt.bench_deepzero --out $(OUT)/deepzero

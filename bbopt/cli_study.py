@@ -136,6 +136,7 @@ def create(store: str, name: str, problem: str | None, task_file: str | None, st
        "objectives": [{"name": "cost"}],
        "constraints": [{"name": "stress", "upper": 250}],
        "where": ["width * bolts <= 10"]}
+    With "feedback": "ranking" people put candidates in order instead of measuring them: `bbopt serve`, `bbopt rank`.
 
     JSON: name, store, strategy, reason (why this strategy), seed, budget, retries, statuses (trials by status), best.
     """
