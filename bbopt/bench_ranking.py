@@ -59,7 +59,7 @@ def main(words: list[str] | None = None) -> int:
         sys.stdout.flush()
         missed += part.missed(kept[name])
     if given.out is not None and {"sphere", "rosenbrock", "people", "few"} <= kept.keys():
-        from bbopt.bench_ranking_picture import draw
+        from bbopt.bench_ranking_picture import draw  # needs matplotlib
 
         draw(kept, given.out / "ranking.png")
         sys.stdout.write(f"picture: {given.out / 'ranking.png'}\n")

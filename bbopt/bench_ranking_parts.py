@@ -197,11 +197,11 @@ def missed_sphere(data: Data) -> list[str]:
 def measure_rosenbrock() -> Data:
     found = {}
     for name, method in ROSENBROCK.items():
-        seeds = 2 if isinstance(method.strategy, CMAES) else 3
+        seeds = 2 if isinstance(method.strategy, CMAES) else 5
         runs = [descend(method, rosenbrock, seed, -1.0, 5000) for seed in range(seeds)]
         rises = [float(np.diff(each.values).max()) for each in runs]
         found[name] = {"curve": [median([each.after(rows) for each in runs]) for rows in GRID], "rise": max(rises)}
-    others = [rivals(rosenbrock, seed, -1.0, 5000) for seed in range(3)]
+    others = [rivals(rosenbrock, seed, -1.0, 5000) for seed in range(5)]
     for name in others[0]:
         runs = [each[name] for each in others]
         found[name] = {"curve": [median([each.after(rows) for each in runs]) for rows in GRID], "rise": 0.0}

@@ -227,20 +227,52 @@ def test_two_slates_without_a_difference_make_the_radius_grow() -> None:
         last = opt.ask_query().memo
     assert last["radius"] == pytest.approx(2.25 * first)
     for _ in range(20):
-        opt.rank([list(opt.ask_query().numbers)]) if opt.open_queries() == [] else opt.rank(
-            [list(opt.open_queries()[0].numbers)]
-        )
+        query = (opt.open_queries() or [opt.ask_query()])[0]
+        opt.rank([list(query.numbers)])
     assert state_of(opt).floor <= 1.5 * 0.25
 
 
 def test_all_bad_makes_radius_and_steps_shrink() -> None:
+    """Once x has won a line search it is better than what is all bad; at the start nobody has said that it is any good."""
     opt = study()
     first = opt.ask_query()
     opt.rank([first.first], verdict="all bad")
     second = opt.ask_query()
-    assert phase(second) == ("gradient", 0)
-    assert second.memo["radius"] == pytest.approx(first.memo["radius"] / 1.5)
-    assert state_of(opt).weight == 0.0 and state_of(opt).moves == 0
+    assert phase(second) == ("gradient", 0) and second.memo["radius"] == pytest.approx(1.5 * first.memo["radius"])
+    rank(opt, second)
+    settle(opt, opt.ask_query(), "other")
+    third, before = opt.ask_query(), state_of(opt)
+    opt.rank([third.first], verdict="all bad")
+    fourth, after = opt.ask_query(), state_of(opt)
+    assert phase(fourth) == phase(third) and after.moves == 1 and after.weight == 0.0
+    assert fourth.memo["radius"] == pytest.approx(third.memo["radius"] / 1.5)
+    assert after.size == pytest.approx(before.size / 1.5)
+    for _ in range(30):
+        opt.rank([opt.ask_query().first], verdict="all bad")
+    assert state_of(opt).size == 0.01, "never below what can be seen"
+
+
+def test_a_tie_with_the_best_is_asked_once_more() -> None:
+    """Somebody who only names the worst: each slate of a line search is smaller by one, until x is worst, or best."""
+    for last in ("x", "other"):
+        opt = study()
+        search = line_search(opt)
+        x, size, asked = state_of(opt).x, state_of(opt).size, []
+        for _ in range(5):
+            asked.append(search.size)
+            place = int(search.memo["incumbent"])
+            rest = [number for number in search.numbers if number != search.first + place]
+            if search.size == 2 and last == "x":
+                opt.rank([search.first + place])
+            elif search.size == 2:
+                opt.rank(rest)
+            else:
+                opt.rank([[search.first + place, *rest[1:]]])
+                search = opt.ask_query()
+        assert asked == [6, 5, 4, 3, 2]
+        assert state_of(opt).moves == (last == "other") and state_of(opt).phase == "gradient"
+        assert np.array_equal(state_of(opt).x, x) == (last == "x")
+        assert last == "other" or state_of(opt).size in (size, pytest.approx(0.6 * size))
 
 
 def test_verdicts_on_a_line_search_leave_x_where_it_is() -> None:
@@ -574,7 +606,7 @@ ANSWERS = st.lists(
 
 
 @given(ANSWERS, st.sampled_from([RankSGD(), RankSGD(slate=3, slates=2, confirm=2), RankSGD(slate=2)]))
-@settings(max_examples=30)
+@settings(max_examples=100)
 def test_any_answers_in_any_order(answers: list[tuple[str, int]], strategy: RankSGD) -> None:
     """Whatever people do: asking works, x is a row that was ranked strictly above the x before, rows are within bounds, the
     steps of what is asked never fall behind those of what was decided, and the fold of the log is the live state."""

@@ -21,7 +21,7 @@ nothing to do meanwhile, and asking raises Waiting; without noise no point is as
 
 An answer without information (nobody looked, everything was lost) changes nothing: another slate of the same phase comes. Two
 gradient slates in a row without any difference: the radius grows. "All bad" on a gradient slate: x is better than all of it,
-so radius and steps shrink. A line search without any difference: steps grow; one in which x is tied with the best, and others
+so radius and steps shrink; before anything was learnt x is no better, and the radius grows. A line search without any difference: steps grow; one in which x is tied with the best, and others
 are worse: those tied are asked once more without them, so that even "this one is worst" decides in the end.
 """
 
@@ -34,24 +34,25 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from bbopt.errors import UsageError, Waiting
-from bbopt.query import Answer, Key, Query, Ranking, Request, Values
+from bbopt.query import Answer, Key, Query, Ranking, Request
 from bbopt.strategies.cmaes import order
 from bbopt.task import Task
 from bbopt.zeroth_order.columns import bounded_columns, centre, continuous_columns
 from bbopt.zeroth_order.descent import FARTHEST, START
 from bbopt.zeroth_order.options import count, positive
 from bbopt.zeroth_order.rank_line_search import decide, next_step, step_sizes
-from bbopt.zeroth_order.rank_slates import JITTER, different, gradient_rows, perturbed, shown, steps_along
+from bbopt.zeroth_order.rank_slates import different, gradient_rows, perturbed, shown, steps_along
 from bbopt.zeroth_order.rank_state import (
     GROWTH,
+    Comparison,
     RankState,
     base_of,
     compared,
+    comparison,
     learnt,
     radius_of,
     restarted,
     values_of,
-    with_known,
     with_own,
 )
 from bbopt.zeroth_order.smoothing import noise_radius
@@ -144,7 +145,8 @@ class RankSGD:
             return self._decided(task, columns, state, query, answer)
         if step < state.since:
             return state
-        return self._next(task, columns, learnt(task, columns, state, query, answer))
+        state = learnt(task, columns, state, query, answer)
+        return self._next(task, columns, replace(state, size=self._limited(task, columns, state.size)))
 
     def recommend(self, task: Task, state: RankState) -> Array | None:
         """The incumbent, where values are noisy or answers are rankings."""
@@ -214,47 +216,36 @@ class RankSGD:
         longer = 1.0 if len(state.rivals) else GROWTH  # without a difference; of rivals, other rows were worse
         if isinstance(answer, Ranking) and answer.verdict is not None:
             return self._stay(task, columns, state, query, longer if answer.verdict == "cannot tell" else 1.0)
-        X, sizes = np.asarray(query.X), np.asarray(query.memo["sizes"], float)
-        sizes = sizes if len(sizes) == len(X) else np.zeros(len(X))  # rows of a finite space were left out
-        x = int(query.memo["incumbent"])
-        if x >= len(X) or np.abs(X[x] - state.x).max() > 2.0 * JITTER:
-            x = -1  # it was replaced: it cannot work, or there is no point next to it
-        if isinstance(answer, Values) and not task.noisy:
-            if x >= 0 and len(values := values_of(answer, x)):
-                state = replace(state, x=np.array(X[x]), known=values)
-            if len(state.known):
-                x = len(X)
-                X, sizes, answer = with_known(state, X, sizes, answer)
-        groups = order(answer)
-        decision = decide(groups, x)
+        state, slate = comparison(task, state, query, answer)
+        groups = order(slate.answer)
+        decision = decide(groups, slate.x)
+        above, first = decision.above, min(groups[0]) if groups else -1
         if not decision.compared:
-            if isinstance(answer, Ranking):
+            if isinstance(slate.answer, Ranking):
                 return state  # nobody looked at x, or at anything else: the same again
-            first = min(groups[0]) if groups else -1
-            if task.noisy or len(state.known) or not len(values_of(answer, first)):
+            if task.noisy or len(state.known) or not len(values_of(slate.answer, first)):
                 return self._stay(task, columns, state, query, 1.0)
-            decision = replace(decision, above=(first,))  # x has no value: any that there is will do
-        if not decision.above:
+            above = (first,)  # x has no value: any that there is will do
+        if not above:
             if decision.tied:
                 return self._stay(task, columns, state, query, longer)
             if task.noisy and decision.equals:
-                return self._again(task, state, query, X, sizes, decision.equals, state.wins)
+                return self._again(task, state, query, slate, decision.equals, state.wins)
             return self._stay(task, columns, state, query, 1.0 if decision.equals else self.factor)
         if task.noisy and state.wins + 1 < self.confirm:
-            return self._again(task, state, query, X, sizes, decision.above, state.wins + 1)
-        won = decision.above[0]
-        known = np.zeros(0) if task.noisy or isinstance(answer, Ranking) else values_of(answer, won)
-        size = self._limited(task, columns, next_step(state.size, self.factor, float(sizes[won])))
+            return self._again(task, state, query, slate, above, state.wins + 1)
+        won = above[0]
+        known = np.zeros(0) if task.noisy or isinstance(slate.answer, Ranking) else values_of(slate.answer, won)
+        size = self._limited(task, columns, next_step(state.size, self.factor, float(slate.sizes[won])))
         state = replace(compared(task, state, query), size=size, floor=state.floor / GROWTH, moves=state.moves + 1)
-        return restarted(state, np.array(X[won]), known, "gradient" if len(columns) else "line search")
+        return restarted(state, np.array(slate.X[won]), known, "gradient" if len(columns) else "line search")
 
     def _again(
-        self, task: Task, state: RankState, query: Query, X: Array, sizes: Array, rows: tuple[int, ...], wins: int
+        self, task: Task, state: RankState, query: Query, slate: Comparison, rows: tuple[int, ...], wins: int
     ) -> RankState:
         """These rows of a line search against x once more, in a slate of their own."""
-        rivals = list(rows[: self.slate - 1])
-        state = compared(task, state, query)
-        return replace(state, step=state.step + 1, rivals=X[rivals], rival_sizes=sizes[rivals], wins=wins)
+        rivals, state = list(rows[: self.slate - 1]), compared(task, state, query)
+        return replace(state, step=state.step + 1, rivals=slate.X[rivals], rival_sizes=slate.sizes[rivals], wins=wins)
 
     def _stay(self, task: Task, columns: Array, state: RankState, query: Query, times: float) -> RankState:
         """x stays, and what was learnt of the gradient there; steps become longer or shorter if any were tried."""

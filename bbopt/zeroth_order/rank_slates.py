@@ -15,13 +15,12 @@ from bbopt.task import Task
 from bbopt.zeroth_order.columns import bounded_columns, limits
 from bbopt.zeroth_order.descent import FARTHEST
 from bbopt.zeroth_order.rank_line_search import along
-from bbopt.zeroth_order.rank_state import RankState
+from bbopt.zeroth_order.rank_state import JITTER, RankState
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 WIDE = 2**15  # entries beyond which the rows of a gradient slate are kept as a recipe
 DRAWS = 20  # of a perturbation that `where` forbids, before it is repaired
-JITTER = 1e-6  # of a column's range or scale: from so far away x is shown where a repeat would be refused
 
 
 def perturbed(

@@ -19,6 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 GROWTH, PATIENCE = 1.5, 2  # of the radius after so many slates in a row without a difference
 LARGEST = 0.25  # radius within bounds: a quarter of the range
+JITTER = 1e-6  # of a column's range or scale: from so far away x is shown where a repeat would be refused
 UNUSUAL = 3.0  # a perturbation longer than sqrt(d) + 3 was not drawn: it is shortened to that
 
 
@@ -116,8 +117,11 @@ def perturbations(space: Space, columns: Array, x: Array, query: Query) -> tuple
 
 def learnt(task: Task, columns: Array, state: RankState, query: Query, answer: Answer) -> RankState:
     """The state after a gradient slate around its incumbent; what to do next is not decided here."""
-    if isinstance(answer, Ranking) and answer.verdict == "all bad":  # no edges, but x is better than all of them
-        return replace(state, size=state.size / GROWTH, floor=state.floor / GROWTH, ties=0)
+    radius = float(query.memo["radius"])
+    if isinstance(answer, Ranking) and answer.verdict == "all bad":
+        if state.started:  # x was better than some rows before: it is better than all of these
+            return replace(state, size=state.size / GROWTH, floor=state.floor / GROWTH, ties=0)
+        return replace(state, floor=max(state.floor, GROWTH * radius), ties=0)  # nor is x any good: look farther
     cannot_tell = isinstance(answer, Ranking) and answer.verdict == "cannot tell"
     steps, counts = perturbations(task.space, columns, state.x, query)
     groups = [[row for row in group if counts[row]] for group in order(answer)]
@@ -134,7 +138,7 @@ def learnt(task: Task, columns: Array, state: RankState, query: Query, answer: A
         return state  # nobody looked, or at one row only
     if state.ties + 1 < PATIENCE:
         return replace(state, ties=state.ties + 1)
-    return replace(state, ties=0, floor=max(state.floor, GROWTH * float(query.memo["radius"])))
+    return replace(state, ties=0, floor=max(state.floor, GROWTH * radius))
 
 
 def with_own(task: Task, state: RankState, query: Query, answer: Answer) -> RankState:
@@ -170,22 +174,41 @@ def compared(task: Task, state: RankState, query: Query) -> RankState:
     return replace(state, favourite=np.zeros(0), favourite_values=np.zeros(0))
 
 
-def with_known(state: RankState, X: Array, sizes: Array, answer: Values) -> tuple[Array, Array, Values]:
-    """Rows, sizes and values of a line search with what is known without asking: x, the best of the last gradient slate and
-    the user's own points, in this order."""
-    rows, told = [], []
-    for row, values in ((state.x, state.known), (state.favourite, state.favourite_values),
-                        *zip(state.own, state.own_values, strict=True)):  # fmt: skip
-        if len(values) and np.isfinite(values).all():
-            rows.append(row)
-            told.append(values)
-    n = len(rows)
-    if not n:
-        return X, sizes, answer
-    Z = np.array(told)
-    both = Values.of(np.append(answer.Y[:, 0], Z[:, 0]), np.concatenate([answer.G, Z[:, 1:]]), status=(*answer.status, *("ok",) * n),
-                     rows=np.append(answer.rows, len(X) + np.arange(n)))  # fmt: skip
-    return np.concatenate([X, np.array(rows)]), np.append(sizes, np.zeros(n)), both
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a line search compares: rows X (n, D), sizes (n,) of their steps (0 for those off the direction), the answer, and
+    which row is the incumbent (-1: none, it was replaced)."""
+
+    X: Array
+    sizes: Array
+    answer: Answer
+    x: int
+
+
+def comparison(task: Task, state: RankState, query: Query, answer: Answer) -> tuple[RankState, Comparison]:
+    """The slate of a line search as it was answered. Where values are remembered it goes on with what is known without
+    asking (x, the best of the last gradient slate and the user's own points), and x has its value from now on."""
+    X, sizes = np.asarray(query.X), np.asarray(query.memo["sizes"], float)
+    if len(sizes) != len(X):  # rows of a finite space were left out
+        sizes = np.zeros(len(X))
+    x = int(query.memo["incumbent"])
+    if x >= len(X) or np.abs(X[x] - state.x).max() > 2.0 * JITTER:
+        x = -1  # it cannot work, or there is no point next to it
+    if task.noisy or isinstance(answer, Ranking):
+        return state, Comparison(X, sizes, answer, x)
+    if x >= 0 and len(values := values_of(answer, x)):
+        state = replace(state, x=np.array(X[x]), known=values)
+    if not len(state.known):
+        return state, Comparison(X, sizes, answer, x)
+    known = [(state.x, state.known), (state.favourite, state.favourite_values)]
+    known += zip(state.own, state.own_values, strict=True)
+    known = [(row, values) for row, values in known if len(values) and np.isfinite(values).all()]
+    Z, n = np.array([values for _, values in known]), len(known)
+    Y, G = np.append(answer.Y[:, 0], Z[:, 0]), np.concatenate([answer.G, Z[:, 1:]])
+    rows, status = np.append(answer.rows, len(X) + np.arange(n)), (*answer.status, *("ok",) * n)
+    rest = Comparison(np.concatenate([X, np.array([row for row, _ in known])]), np.append(sizes, np.zeros(n)),
+                      Values.of(Y, G, status=status, rows=rows), len(X))  # fmt: skip
+    return state, rest
 
 
 def values_of(answer: Values, row: int) -> Array:
