@@ -59,7 +59,7 @@ def _people(axes: Axes, part: Data) -> None:
 
 def _words(key: str) -> str:
     d, m, form = key.split(", ")
-    return "\n".join([f"d = {d}", f"{m} items", *form.split(" ", 1)])
+    return "\n".join([f"d = {d}", f"{m} items", *(form.split(" ") if "bins" in form else [form])])
 
 
 def _few(axes: Axes, part: Data) -> None:
@@ -69,5 +69,5 @@ def _few(axes: Axes, part: Data) -> None:
             axes.plot(ANSWERS, values, style, marker="o", color=COLOURS[place], label=f"{name}, d = {d}", linewidth=1.8)
     axes.set(title="Few answers: distance² to the target, noise 0.5, slates of 6", xlabel="answers", ylabel="median of 4 people",
              yscale="log", xticks=ANSWERS)  # fmt: skip
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, ncols=4, handlelength=3.5, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     axes.grid(alpha=0.25, which="both")

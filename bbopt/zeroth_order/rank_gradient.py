@@ -68,7 +68,7 @@ class Comparisons:
         """c^2 / s^2: how many exact directional derivatives would tell as much.
 
         >>> round(from_groups([[i] for i in range(15)], 15).efficiency, 1)
-        12.6
+        12.5
         """
         if not self.weights.any():
             return 0.0
