@@ -19,14 +19,14 @@ from surrogates.columns import Inputs
 from surrogates.gp import root_of
 from surrogates.kernels import Kernel
 from surrogates.map_fit import Prior
-from surrogates.predictor import Predictor, prior_correlation
-from surrogates.preference_fit import Comparisons, Evidence, choose_pivots, fit_theta, preference_prior
+from surrogates.predictor import Predictor
+from surrogates.preference_fit import Comparisons, Evidence, Method, choose_pivots, fit_theta, preference_prior
 
 if TYPE_CHECKING:
     from surrogates.preference_botorch import PreferenceModel
 
 Array = NDArray[np.float64]
-MOST_PIVOTS = 200
+MOST_PIVOTS = 150
 FLAT = 1e-12  # squared factors of the posterior below which a direction has learnt nothing
 
 
@@ -102,26 +102,27 @@ class PreferenceProcess:
 
 def condition_preferences(
     inputs: Inputs, X: Array, told: Comparisons, lengthscales: Array, scale: float, kernel: Kernel = "rbf",
-    most: int = MOST_PIVOTS, importance: Array | None = None,
+    most: int = MOST_PIVOTS, importance: Array | None = None, method: Method = "ep",
 ) -> PreferenceProcess:  # fmt: skip
     """The posterior with given hyperparameters. X: (n, d) rows, all different; see `fit_preferences`.
 
     Raises FloatingPointError where nothing can be factored.
     """
     pivots = choose_pivots(inputs, X, lengthscales, kernel, most, np.ones(len(X)) if importance is None else importance)
-    evidence = Evidence(inputs, X, told, pivots, kernel)
+    evidence = Evidence(inputs, X, told, pivots, kernel, method=method)
     return _posterior(evidence, X, np.append(np.log(lengthscales), np.log(scale)))
 
 
 def fit_preferences(
     inputs: Inputs, X: Array, told: Comparisons, kernel: Kernel = "rbf", start: tuple[Array, float] | None = None,
     most: int = MOST_PIVOTS, importance: Array | None = None, max_iterations: int = 60, prior: Prior | None = None,
+    method: Method = "ep",
 ) -> PreferenceProcess:  # fmt: skip
     """The posterior after comparisons (numbers of rows of X) with the most probable hyperparameters.
 
     X: (n, d) rows, all different; start: lengthscales and scale to start from; most: rows that span the process, more
     rows are projected on it; importance: (n,) factors by which rows must be represented well (1 each by default); prior: of
-    the hyperparameters, `preference_prior` by default.
+    the hyperparameters, `preference_prior` by default; method: the approximation (see `surrogates.preference_fit`).
 
     >>> X = np.linspace(0.0, 1.0, 5)[:, None]
     >>> model = fit_preferences(Inputs.continuous(1), X, Comparisons.of([[2, 0], [2, 4], [1, 0], [3, 4], [2, 1], [2, 3]]))
@@ -133,14 +134,14 @@ def fit_preferences(
     weights = np.ones(len(X)) if importance is None else importance
     first = np.full(d, np.exp(prior.lengthscale[0])) if start is None else start[0]
     pivots = choose_pivots(inputs, X, first, kernel, most, weights)
-    evidence = Evidence(inputs, X, told, pivots, kernel, prior)
+    evidence = Evidence(inputs, X, told, pivots, kernel, prior, method)
     theta = None if start is None else np.append(np.log(start[0]), np.log(start[1]))
     theta, used = fit_theta(evidence, theta, max_iterations)
     return _posterior(evidence, X, theta, used)
 
 
 def _posterior(evidence: Evidence, X: Array, theta: Array, evaluations: int = 0) -> PreferenceProcess:
-    found = evidence.laplace(theta)
+    found = evidence.approximation(theta)
     d = evidence.d
     scale = float(np.exp(theta[d]))
     values, vectors = np.linalg.eigh(found.A)  # I - A^-1 = V V^T, singular where nothing was learnt

@@ -78,7 +78,9 @@ class PreferenceModel(Model):
         if output_indices not in (None, [0]):
             raise UsageError(f"expected output 0, the utility; got {output_indices}")
         if not isinstance(observation_noise, bool) or observation_noise:
-            raise UsageError("expected observation_noise=False: people judge pairs, utilities have no noise of their own")
+            raise UsageError(
+                "expected observation_noise=False: people judge pairs, utilities have no noise of their own"
+            )
         points = checked_points(self._process.inputs, X)
         scaled = features(self._process.inputs, points) * self._rates
         k = self._correlation(scaled, self._pivots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_answers_that_say_nothing_never_stop_a_study_nor_show_the_same_slate(how
         assert best is not None
         assert before in (None, best.number), "an answer without information moved the best"
         before = best.number
-    for one, other in zip(shown, shown[1:], strict=False):
+    for one, other in pairwise(shown):
         assert len(one & other) <= 1, "only the incumbent comes again"
     run(opt, 4)
     assert opt.recommend() is not None
@@ -236,9 +237,7 @@ def test_hyperparameters_of_other_answers_are_not_used() -> None:
     )  # fmt: skip
     stale = PreferenceState(**{**vars(fresh), "memo": state.memo})
     assert stale.warm(()) == {}
-    np.testing.assert_array_equal(
-        strategy.ask(task, stale, request, key).X, strategy.ask(task, fresh, request, key).X
-    )
+    np.testing.assert_array_equal(strategy.ask(task, stale, request, key).X, strategy.ask(task, fresh, request, key).X)
 
 
 def test_any_increasing_transformation_of_numbers_gives_the_same_points() -> None:

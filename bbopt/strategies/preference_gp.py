@@ -65,7 +65,9 @@ class PreferenceGP:
     acquisition: Literal["eubo", "thompson"] = "eubo"
     kernel: Literal["rbf", "matern52"] = "matern52"
 
-    handles: ClassVar[frozenset[str]] = frozenset({"rankings", "noise", "fixed", "context", "categorical", "conditional"})
+    handles: ClassVar[frozenset[str]] = frozenset(
+        {"rankings", "noise", "fixed", "context", "categorical", "conditional"}
+    )
     learns: ClassVar[Literal["rows", "queries"]] = "rows"
     instant: ClassVar[bool] = False
 
@@ -139,7 +141,9 @@ class PreferenceGP:
             rest = rest[~taken(rest, ((incumbent, 0.0),))]
         else:
             choose = self._thompson if self.acquisition == "thompson" else self._eubo
-            rest = choose(task, state, process, domain, incumbent, centres, pending, n - 1 if ranked else n, request, rng)
+            rest = choose(
+                task, state, process, domain, incumbent, centres, pending, n - 1 if ranked else n, request, rng
+            )
         if not ranked:
             return np.concatenate([rest, domain.sample(n - len(rest), rng)]) if len(rest) < n else rest, memo
         slate = np.concatenate([incumbent, _distinct(rest, True)])
@@ -189,7 +193,9 @@ class PreferenceGP:
         if points is None and len(rows) > 1:
             for i in range(len(rows)):
                 others = np.delete(rows, i, axis=0)
-                found, _ = refine(score(others), domain, rows[i : i + 1], partial(away, others), starts=1, iterations=20)
+                found, _ = refine(
+                    score(others), domain, rows[i : i + 1], partial(away, others), starts=1, iterations=20
+                )
                 rows[i] = found[0] if len(found) else rows[i]
         return rows
 
@@ -229,9 +235,7 @@ class PreferenceGP:
         told = state.X if not task.noisy or task.feedback == "ranking" else state.X[:0]
         return (told, NEAR), (state.failed, NEAR), (out, APART), (state.passed, PASSED)
 
-    def _listed(
-        self, task: Task, state: PreferenceState, score: ConstrainedLogEI, points: Array, out: Array
-    ) -> Array:
+    def _listed(self, task: Task, state: PreferenceState, score: ConstrainedLogEI, points: Array, out: Array) -> Array:
         """The points of a small finite space, best first: new ones, or where noise allows it and there are none, told ones."""
         told = (state.X, 0.0), (state.failed, 0.0), (out, 0.0), (state.passed, 0.0)
         found, _ = enumerate_best(score, points, partial(taken, groups=told))

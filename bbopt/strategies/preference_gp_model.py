@@ -19,7 +19,8 @@ from surrogates.preference import PreferenceProcess, condition_preferences, fit_
 from surrogates.preference_fit import Comparisons, preference_prior
 
 Array = np.ndarray[Any, np.dtype[Any]]
-WARM_STEPS, COLD_STEPS = 12, 40  # of the search for hyperparameters
+WARM_STEPS, COLD_STEPS = 8, 30  # of the search for hyperparameters
+MANY = 200  # rows from which on the first search looks at the last ones alone
 WINNERS = 9.0  # how much better than others rows that win are represented where there are more rows than pivots
 
 
@@ -37,14 +38,28 @@ def build(
         process = condition_preferences(inputs, state.X, told, *start, kernel, importance=importance)
         fitted, digest = list(warm["fitted"]), warm["hash"]
     else:
-        steps = COLD_STEPS if start is None else WARM_STEPS
         prior = preference_prior(task.space.dimension, wide=not len(state.pairs))
-        process = fit_preferences(
-            inputs, state.X, told, kernel, start, importance=importance, max_iterations=steps, prior=prior
-        )
+        if start is None and len(state.X) > MANY:
+            part = fit_preferences(
+                inputs, state.X[-MANY:], _among_last(told, len(state.X) - MANY), kernel, prior=prior, max_iterations=COLD_STEPS
+            )  # fmt: skip
+            process = condition_preferences(
+                inputs, state.X, told, part.lengthscales, part.scale, kernel, importance=importance
+            )
+        else:
+            steps = COLD_STEPS if start is None else WARM_STEPS
+            process = fit_preferences(
+                inputs, state.X, told, kernel, start, importance=importance, max_iterations=steps, prior=prior
+            )
         fitted, digest = size, state.fingerprint(size[0], size[1], size[2])
     memo = {"lengthscales": process.lengthscales, "scale": process.scale, "fitted": fitted, "hash": digest}
     return process, memo
+
+
+def _among_last(told: Comparisons, first: int) -> Comparisons:
+    """The comparisons of rows from number `first` on, which is number 0 of the result."""
+    both = (told.better >= first) & (told.worse >= first)
+    return Comparisons(told.better[both] - first, told.worse[both] - first, told.weight[both])
 
 
 def importance_of(rows: int, told: Comparisons) -> Array:

@@ -130,7 +130,13 @@ class PreferenceState:
     def fingerprint(self, rows: int, pairs: int, values: int) -> str:
         """A hash of what the first answers taught, by which hyperparameters fitted to other data are recognised."""
         digest = hashlib.sha256(f"{rows} {pairs} {values}".encode())
-        for part in (self.X[:rows], self.pairs[:pairs], self.weight[:pairs], self.places[:values], self.values[:values]):
+        for part in (
+            self.X[:rows],
+            self.pairs[:pairs],
+            self.weight[:pairs],
+            self.places[:values],
+            self.values[:values],
+        ):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:16]
 

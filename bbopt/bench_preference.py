@@ -1,0 +1,191 @@
+"""How well and how fast `preference-gp` asks people, beside rank-sgd, CMA-ES, random search and a plain BoTorch loop.
+
+    python -m bbopt.bench_preference [--out DIR] [--seeds N]     # resumable: what is in DIR is not run again
+
+Two tables. Regret, in units of the median random point's, of the recommended row after 5, 10 and 16 slates of six, ranked by a
+person without noise and by one with Plackett-Luce noise of 0.3 of a slate's standard deviation; medians over the seeds.
+CPU seconds of asking for a slate of six after 50, 100 and 200 ranked slates in six dimensions, one thread; BoTorch:
+`PairwiseGP` on all pairs of each ranking, `fit_gpytorch_mll`, `qExpectedUtilityOfBestOption` over six rows (64 draws),
+`optimize_acqf` with 4 restarts and 64 raw samples; it is only run up to 50 slates (750 pairs): minutes beyond.
+
+The exit status is 1 if an ask after 200 answers takes two seconds or more, or if on any problem the median regret after 16
+slates is not below half of random search's. Whether rank-sgd or CMA-ES are better is printed, not judged.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbopt import problems, table
+from bbopt.optimizer import Optimizer
+from bbopt.query import Key, Query, Ranking, Request
+from bbopt.space import Float, Space
+from bbopt.strategies.preference_gp import PreferenceGP
+from bbopt.strategies.preference_gp_state import PreferenceState
+from bbopt.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+PROBLEMS = ("branin", "hartmann3", "rosenbrock_4", "sunset")
+STRATEGIES = ("preference-gp", "rank-sgd", "cmaes", "random")
+NOISES = (0.0, 0.3)
+SLATE, SLATES, SHOWN = 6, 16, (5, 10, 16)
+TIMED, BOTORCH_MOST, LIMIT, CLEARLY = (50, 100, 200), 50, 2.0, 0.5
+
+
+def curve(problem: str, strategy: str, noise: float, seed: int) -> list[float]:
+    """Regret of the recommended row after each slate, in units of the median random point's."""
+    made = problems.get(problem)
+    task, objective = made.ranked().task, made.task.objectives[0]
+    sign = -1.0 if objective.maximize else 1.0
+    assert made.optimum is not None
+
+    def gap(params: Any) -> float:
+        return sign * (float(made(params)[objective.name]) - float(made.optimum.value))  # type: ignore[union-attr]
+
+    points = task.feasible.sample(300, np.random.default_rng(0))
+    unit = float(np.median([gap(task.space.decode(x)) for x in points]))
+    opt, rng = Optimizer(task, strategy, seed=seed), np.random.default_rng(seed)
+    found: list[float] = []
+    asked = 0
+    while asked < SLATE * SLATES:
+        query = opt.ask_query(SLATE)
+        asked += query.size
+        values = np.array([gap(task.space.decode(x)) for x in np.asarray(query.X)])
+        heard = values - noise * max(float(values.std()), 1e-300) * rng.gumbel(size=len(values))
+        opt.rank([query.first + int(row) for row in np.argsort(heard, kind="stable")])
+        best = opt.recommend()
+        assert best is not None
+        found += [gap(best.params) / unit] * (asked // SLATE - len(found))
+    return found[:SLATES]
+
+
+def answered(slates: int, d: int = 6) -> tuple[Task, PreferenceState]:
+    """A state after so many rankings of six rows: ten slates spread over the cube, the rest nearer and nearer to the best."""
+    rng = np.random.default_rng(1)
+    task = Task(Space({f"x{i}": Float(0.0, 1.0) for i in range(d)}), feedback="ranking")
+    state, best = PreferenceState.empty(task), np.full(d, 0.5)
+    centre = np.linspace(0.25, 0.7, d)
+    for s in range(slates):
+        near = best + rng.choice([0.05, 0.15, 0.4], (SLATE, 1)) * rng.standard_normal((SLATE, d))
+        X = rng.random((SLATE, d)) if s < 10 else np.clip(near, 0.0, 1.0)
+        X[0] = best
+        order = np.argsort(((X - centre) ** 2).sum(axis=1) + 0.01 * rng.standard_normal(SLATE))
+        best = X[order[0]].copy()
+        state = state.after(Query(X), Ranking(tuple((int(i),) for i in order)))
+    return task, state
+
+
+def ours(slates: int) -> dict[str, float]:
+    """CPU seconds of an ask with nothing to start from, and of the next one."""
+    strategy = PreferenceGP()
+    task, state = answered(slates)
+    request = Request(SLATE, SLATE * slates, np.zeros((0, task.space.dimension)))
+    start = time.thread_time()
+    query = strategy.ask(task, state, request, Key(0, slates))
+    first = time.thread_time() - start
+    order = np.argsort(((np.asarray(query.X) - np.linspace(0.25, 0.7, 6)) ** 2).sum(axis=1))
+    state = state.after(query, Ranking(tuple((int(i),) for i in order)))
+    start = time.thread_time()
+    strategy.ask(task, state, Request(SLATE, SLATE * (slates + 1), request.pending), Key(0, slates + 1))
+    return {"first": round(first, 3), "next": round(time.thread_time() - start, 3)}
+
+
+def botorch(slates: int) -> dict[str, float]:
+    """CPU seconds of PairwiseGP's fit and of one optimisation of qEUBO on the same rankings."""
+    import torch
+    from botorch.acquisition.preference import qExpectedUtilityOfBestOption
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models.pairwise_gp import PairwiseGP, PairwiseLaplaceMarginalLogLikelihood
+    from botorch.optim.optimize import optimize_acqf
+    from botorch.sampling.normal import SobolQMCNormalSampler
+
+    _, state = answered(slates)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            start = time.thread_time()
+            model = PairwiseGP(torch.from_numpy(state.X.copy()), torch.from_numpy(state.pairs.copy()))
+            fit_gpytorch_mll(PairwiseLaplaceMarginalLogLikelihood(model.likelihood, model))
+            fitted = time.thread_time() - start
+            sampler = SobolQMCNormalSampler(torch.Size([64]), seed=0)
+            acquisition = qExpectedUtilityOfBestOption(model, sampler=sampler)
+            d = state.X.shape[1]
+            bounds = torch.tensor([[0.0] * d, [1.0] * d], dtype=torch.float64)
+            start = time.thread_time()
+            optimize_acqf(acquisition, bounds, q=SLATE, num_restarts=4, raw_samples=64)
+            return {"fit": round(fitted, 2), "optimise": round(time.thread_time() - start, 2)}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what is missing, print both tables and the verdict."""
+    parser = argparse.ArgumentParser(prog="python -m bbopt.bench_preference")
+    parser.add_argument("--out", type=Path, default=Path("bench-results/preference"))
+    parser.add_argument("--seeds", type=int, default=6)
+    options = parser.parse_args(list(words))
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{table.load('preference-gp').__name__}.jsonl"
+    done = (
+        {line["cell"]: line["found"] for line in map(json.loads, path.read_text().splitlines())}
+        if path.exists()
+        else {}
+    )
+
+    def cell(name: str, make: Any) -> Any:
+        if name not in done:
+            done[name] = make()
+            with path.open("a") as file:
+                file.write(json.dumps({"cell": name, "found": done[name]}) + "\n")
+        return done[name]
+
+    missed = []
+    for slates in TIMED:
+        mine = cell(f"ask {slates}", lambda slates=slates: ours(slates))
+        line: dict[str, Any] = {"answers": slates, "pairs": 15 * slates, "preference-gp_cpu_s": mine}
+        if slates <= BOTORCH_MOST:
+            line["botorch_cpu_s"] = cell(f"botorch {slates}", lambda slates=slates: botorch(slates))
+        _say(json.dumps(line))
+        if max(mine.values()) >= LIMIT:
+            missed.append(f"an ask after {slates} answers takes {max(mine.values())} s")
+    for problem in PROBLEMS:
+        for noise in NOISES:
+            medians = {}
+            for strategy in STRATEGIES:
+                curves = [
+                    cell(f"{problem} {strategy} {noise} {seed}",
+                         lambda p=problem, s=strategy, n=noise, seed=seed: curve(p, s, n, seed))
+                    for seed in range(options.seeds)
+                ]  # fmt: skip
+                medians[strategy] = np.median(curves, axis=0)
+            shown = {name: [float(f"{m[k - 1]:.2g}") for k in SHOWN] for name, m in medians.items()}
+            best = min(medians, key=lambda name: float(medians[name][-1]))
+            _say(json.dumps({"problem": problem, "noise": noise, "slates": SHOWN, "regret": shown, "best": best}))
+            if medians["preference-gp"][-1] > CLEARLY * medians["random"][-1]:
+                missed.append(f"{problem} with noise {noise}: not clearly better than random search")
+    _say("missed: " + "; ".join(missed) if missed else "all limits met")
+    return int(bool(missed))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
