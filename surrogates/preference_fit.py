@@ -299,7 +299,7 @@ def hazard(z: Array) -> Array:
     >>> hazard(np.array([0.0, -40.0])).round(4)
     array([ 0.7979, 40.025 ])
     """
-    return np.exp(-0.5 * z * z - 0.5 * LOG_2PI - log_ndtr(z))
+    return np.asarray(np.exp(-0.5 * z * z - 0.5 * LOG_2PI - log_ndtr(z)))
 
 
 def fit_theta(evidence: Evidence, start: Array | None = None, max_iterations: int = 60) -> tuple[Array, int]:

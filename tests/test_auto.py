@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +12,7 @@ import pytest
 
 from bbopt import table
 from bbopt.errors import NotHandled, UsageError
-from bbopt.parameters import Categorical, Float, Parameter
+from bbopt.parameters import Categorical, Float, Int, Parameter
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.space import Space
 from bbopt.strategies.auto import choose
@@ -55,7 +57,19 @@ class Own:
         (Task(Space(X)), 20_000, "cmaes", "20000 evaluations"),
         (Task(Space(x=Float(0, 1, shape=(300,)))), 100, "cmaes", "300 columns"),
         (Task(Space(**X, free=Float(scale=1.0))), 100, "cmaes", "no bounds"),
-        (Task(Space(X), feedback="ranking"), 100, "cmaes", "rankings"),
+        (Task(Space(X), feedback="ranking"), 100, "preference-gp", "few rankings .2 columns, 100 rows to be shown"),
+        (Task(Space(X), feedback="ranking"), None, "preference-gp", "budget not given"),
+        (Task(Space(x=Float(0, 1, shape=(3,))), feedback="ranking"), 1200, "preference-gp", "1200 rows"),
+        (Task(Space(x=Float(0, 1, shape=(4,))), feedback="ranking"), 120, "rank-sgd", "4 columns"),
+        (Task(Space(x=Float(0, 1, shape=(12,))), feedback="ranking"), 120, "rank-sgd", "descent by rankings, of 12 columns"),
+        (Task(Space(x=Float(0, 1, shape=(12,)), k=Int(0, 3)), feedback="ranking"), 120, "preference-gp", "moves no choices, steps"),
+        (Task(Space(**X, k=Categorical(["a", "b"])), feedback="ranking"), None, "preference-gp", "moves no choices"),
+        (Task(Space(**X, heat=Float(0, 1, role="context")), feedback="ranking"), None, "preference-gp", "or contexts"),
+        (Task(Space(**X, free=Float(scale=1.0)), feedback="ranking"), 100, "rank-sgd", "3 columns"),
+        (Task(Space(x=Float(0, 1, shape=(30,)), k=Int(0, 3)), feedback="ranking"), 120, "cmaes", "order of rows alone"),
+        (Task(Space(X), feedback="ranking"), 50_000, "cmaes", "order of rows alone"),
+        (Task(Space(x=Float(0, 1, shape=(200,))), feedback="ranking"), 50_000, "rank-sgd", "50000 rows to be shown"),
+        (Task(Space(X), feedback="ranking", objectives=(Objective("a"), Objective("b"))), 100, "sobol", "objectives"),
         (Task(Space(X), objectives=(Objective("a"), Objective("b"))), 100, "sobol", r"several objectives \(objectives\)"),
         (Task(Space(**X, mesh=Float(0, 1, role="fidelity"))), 100, "sobol", r"fidelity parameters \(fidelity\)"),
         (Task(Space(x=Float(0, 1, shape=(5000,)))), 100, "sobol", "5000 columns are too many"),
@@ -73,6 +87,20 @@ def test_choice_is_able_and_says_why(task: Task, budget: int | None, name: str, 
 def test_auto_through_the_table_and_the_budget_reaches_the_model() -> None:
     strategy, reason = table.make("auto", Task(Space(X)), 77)
     assert table.to_json(strategy)["options"]["budget"] == 77 and "77 evaluations" in reason
+    strategy, reason = table.make("auto", Task(Space(X), feedback="ranking"), 77)
+    assert table.to_json(strategy)["options"]["budget"] == 77 and "77 rows" in reason
+
+
+def test_the_choice_for_rankings_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from bbopt import Float, Optimizer, Space, Task\n"
+        "opt = Optimizer(Task(Space(x=Float(0, 1)), feedback='ranking'))\n"
+        "for _ in range(3):\n    trials = opt.ask(4)\n    opt.rank(sorted(trials, key=lambda trial: trial.params['x']))\n"
+        "print(type(opt.strategy).__name__, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["PreferenceGP", "False"]
 
 
 @pytest.mark.parametrize("name", table.STRATEGIES)

@@ -48,7 +48,7 @@ def test_mode_posterior_and_evidence_are_those_of_botorchs_pairwise_gp() -> None
 
     X, pairs = judged(14, 3, 30)
     ours = condition_preferences(Inputs.continuous(3), X, Comparisons.of(pairs), LENGTHSCALES, SCALE, method="laplace")
-    theirs = PairwiseGP(torch.from_numpy(X), torch.from_numpy(pairs.copy()), jitter=1e-9)
+    theirs: Any = PairwiseGP(torch.from_numpy(X), torch.from_numpy(pairs.copy()), jitter=1e-9)
     theirs.covar_module.base_kernel.lengthscale = torch.from_numpy(LENGTHSCALES)
     theirs.covar_module.outputscale = torch.tensor(SCALE, dtype=torch.float64)
     theirs._update(theirs.datapoints)
@@ -249,12 +249,12 @@ def test_the_botorch_model_has_the_same_posterior_and_slopes(kernel: Kernel) -> 
     X[:, 2] = np.floor(3.0 * X[:, 2])
     inputs = Inputs(("float", "float", "category"), (0, 0, 3), (0, 1, 2))
     ours = condition_preferences(inputs, X, Comparisons.of(pairs), LENGTHSCALES, SCALE, kernel, most=9)
-    model = ours.botorch_model()
+    model: Any = ours.botorch_model()
     points = torch.tensor(X[:5], dtype=torch.float64, requires_grad=True)
     belief = model.posterior(points)
     np.testing.assert_allclose(belief.mean.detach().numpy()[:, 0], ours.mean_variance(X[:5])[0][:, 0], atol=1e-9)
     np.testing.assert_allclose(belief.covariance_matrix.detach().numpy(), ours.covariance(X[:5])[0], atol=1e-7)
-    belief.mean.sum().backward()  # type: ignore[no-untyped-call]
+    belief.mean.sum().backward()
     assert points.grad is not None
     slopes = ours.predictor.slopes(ours.predictor.forward(X[:5]))[0][0]
     np.testing.assert_allclose(points.grad.numpy(), slopes, atol=1e-9)
