@@ -2,6 +2,8 @@
 
     python -m bbopt.bench_preference [--out DIR] [--seeds N]     # resumable: what is in DIR is not run again
 
+With --caution instead: the regret of `preference-gp` by how dependent it takes the pairs of one ranking to be.
+
 Two tables. Regret, in units of the median random point's, of the recommended row after 5, 10 and 16 slates of six, ranked by a
 person without noise and by one with Plackett-Luce noise of 0.3 of a slate's standard deviation; medians over the seeds.
 CPU seconds of asking for a slate of six after 50, 100 and 200 ranked slates in six dimensions, one thread; BoTorch:
@@ -35,17 +37,19 @@ from bbopt.query import Key, Query, Ranking, Request
 from bbopt.space import Float, Space
 from bbopt.strategies.preference_gp import PreferenceGP
 from bbopt.strategies.preference_gp_state import PreferenceState
+from bbopt.strategy import Strategy
 from bbopt.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
-PROBLEMS = ("branin", "hartmann3", "rosenbrock_4", "sunset")
+PROBLEMS = ("branin", "hartmann3", "rosenbrock_4", "levy_4", "sunset", "hartmann6")
+CAUTIONS, CAUTION_PROBLEMS, CAUTION_NOISES = (0.0, 0.5, 1.0), ("branin", "hartmann3", "sunset"), (0.0, 0.3, 0.8)
 STRATEGIES = ("preference-gp", "rank-sgd", "cmaes", "random")
 NOISES = (0.0, 0.3)
 SLATE, SLATES, SHOWN = 6, 16, (5, 10, 16)
 TIMED, LIMIT, CLEARLY = (50, 100, 200), 2.0, 0.5
 
 
-def curve(problem: str, strategy: str, noise: float, seed: int) -> list[float]:
+def curve(problem: str, strategy: str | Strategy, noise: float, seed: int) -> list[float]:
     """Regret of the recommended row after each slate, in units of the median random point's."""
     made = problems.get(problem)
     task, objective = made.ranked().task, made.task.objectives[0]
@@ -139,6 +143,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bbopt.bench_preference")
     parser.add_argument("--out", type=Path, default=Path("bench-results/preference"))
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--caution", action="store_true")
     options = parser.parse_args(list(words))
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "cells.jsonl"
@@ -155,6 +160,19 @@ def main(words: Sequence[str]) -> int:
                 file.write(json.dumps({"cell": name, "found": done[name]}) + "\n")
         return done[name]
 
+    if options.caution:
+        for problem in CAUTION_PROBLEMS:
+            for noise in CAUTION_NOISES:
+                shown = {}
+                for power in CAUTIONS:
+                    curves = [
+                        cell(f"{problem} caution {power} {noise} {seed}",
+                             lambda p=problem, c=power, n=noise, seed=seed: curve(p, PreferenceGP(caution=c), n, seed))
+                        for seed in range(options.seeds)
+                    ]  # fmt: skip
+                    shown[str(power)] = _shown(curves)
+                _say(json.dumps({"problem": problem, "noise": noise, "slates": SHOWN, "regret by caution": shown}))
+        return 0
     missed = []
     for slates in TIMED:
         mine = cell(f"ask {slates}", lambda slates=slates: ours(slates))
@@ -165,21 +183,27 @@ def main(words: Sequence[str]) -> int:
             missed.append(f"an ask after {slates} answers takes {max(mine.values())} s")
     for problem in PROBLEMS:
         for noise in NOISES:
-            medians = {}
+            medians: dict[str, list[list[float]]] = {}
             for strategy in STRATEGIES:
                 curves = [
                     cell(f"{problem} {strategy} {noise} {seed}",
                          lambda p=problem, s=strategy, n=noise, seed=seed: curve(p, s, n, seed))
                     for seed in range(options.seeds)
                 ]  # fmt: skip
-                medians[strategy] = np.median(curves, axis=0)
-            shown = {name: [float(f"{m[k - 1]:.2g}") for k in SHOWN] for name, m in medians.items()}
-            best = min(medians, key=lambda name: float(medians[name][-1]))
+                medians[strategy] = curves
+            shown = {name: _shown(m) for name, m in medians.items()}
+            best = min(shown, key=lambda name: shown[name][-1])
             _say(json.dumps({"problem": problem, "noise": noise, "slates": SHOWN, "regret": shown, "best": best}))
-            if medians["preference-gp"][-1] > CLEARLY * medians["random"][-1]:
+            if shown["preference-gp"][-1] > CLEARLY * shown["random"][-1]:
                 missed.append(f"{problem} with noise {noise}: not clearly better than random search")
     _say("missed: " + "; ".join(missed) if missed else "all limits met")
     return int(bool(missed))
+
+
+def _shown(curves: list[list[float]]) -> list[float]:
+    """Medians over the seeds after some slates, to two digits."""
+    median = np.median(curves, axis=0)
+    return [float(f"{median[slates - 1]:.2g}") for slates in SHOWN]
 
 
 def _say(line: str) -> None:

@@ -1,6 +1,6 @@
 """Preference optimisation: a Gaussian process of utility learns from rankings which slate to show next.
 
-The model is a probit process over pairs with Laplace's approximation (`surrogates.preference`); how rankings, ties, verdicts
+The model is a probit process over pairs (`surrogates.preference`); how rankings, ties, verdicts
 and numbers become pairs stands in `bbopt.strategies.preference_gp_state`. A slate holds the incumbent (the told row with
 the best posterior mean), hidden at a random place, and rows that make the best of the slate as good as can be expected
 (`bbopt.acquisition.eubo`), or the maximisers of joint draws (Thompson). Slates that are out are taken to be shown
@@ -53,10 +53,11 @@ class PreferenceGP:
     slate: rows of a slate where the ask names no number (`ask_query()`; `ask_query(4)` makes one of 4), incumbent included;
     initial: rows of the first, space-filling slates, None: one slate; where numbers are told, twice (d + 1), at least 5, at
     most 50, and at most a quarter of `budget` (rows planned, used for nothing else); acquisition: "eubo" or "thompson";
-    kernel: "rbf" or "matern52".
+    kernel: "rbf" or "matern52"; caution: 0 to believe that the pairs of one ranking are independent judgements, 1 that they
+    are as dependent as among equals (`bbopt.strategies.preference_gp_state`).
 
     >>> PreferenceGP(slate=8)
-    PreferenceGP(slate=8, initial=None, budget=None, acquisition='eubo', kernel='matern52')
+    PreferenceGP(slate=8, initial=None, budget=None, acquisition='eubo', kernel='matern52', caution=0.5)
     """
 
     slate: int = 6
@@ -64,6 +65,7 @@ class PreferenceGP:
     budget: int | None = None
     acquisition: Literal["eubo", "thompson"] = "eubo"
     kernel: Literal["rbf", "matern52"] = "matern52"
+    caution: float = 0.5
 
     handles: ClassVar[frozenset[str]] = frozenset(
         {"rankings", "noise", "fixed", "context", "categorical", "conditional"}
@@ -85,6 +87,9 @@ class PreferenceGP:
             raise UsageError(f"PreferenceGP: expected acquisition 'eubo' or 'thompson', got {self.acquisition!r}")
         if self.kernel not in ("rbf", "matern52"):
             raise UsageError(f"PreferenceGP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
+        number = isinstance(self.caution, int | float) and not isinstance(self.caution, bool)
+        if not number or not 0.0 <= self.caution <= 1.0:
+            raise UsageError(f"PreferenceGP: expected caution as a number from 0 to 1, got {self.caution!r}")
 
     def init(self, task: Task, key: Key) -> PreferenceState:
         return PreferenceState.empty(task)
@@ -118,7 +123,7 @@ class PreferenceGP:
             return None if not len(state.X) else np.array(state.X[0])
         with np.errstate(all="ignore"):
             try:
-                process, _ = build(task, state, state.warm(()), self.kernel, refit=False)
+                process, _ = build(task, state, state.warm(()), self.kernel, self.caution, refit=False)
             except FloatingPointError:
                 return np.array(state.X[state.leader])
             return np.array(state.X[best_first(task, state, process)[0]])
@@ -128,7 +133,7 @@ class PreferenceGP:
     ) -> tuple[Array, dict[str, Any]]:
         """(n, D) rows, fewer where the space has no more, and the memo; before: rows of the same ask from the design."""
         ranked = task.feedback == "ranking"
-        process, memo = build(task, state, state.warm(request.open), self.kernel)
+        process, memo = build(task, state, state.warm(request.open), self.kernel, self.caution)
         domain = domain_of(task, request.held)
         rng = key.rng("slate")
         order = best_first(task, state, process)

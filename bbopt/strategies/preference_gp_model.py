@@ -25,10 +25,15 @@ WINNERS = 9.0  # how much better than others rows that win are represented where
 
 
 def build(
-    task: Task, state: PreferenceState, warm: Mapping[str, Any], kernel: Kernel, refit: bool = True
+    task: Task,
+    state: PreferenceState,
+    warm: Mapping[str, Any],
+    kernel: Kernel,
+    caution: float,
+    refit: bool = True,
 ) -> tuple[PreferenceProcess, dict[str, Any]]:
     """The model, and plain data from which the next ask starts. Raises FloatingPointError where it cannot be made."""
-    told = state.comparisons(not task.noisy)
+    told = state.comparisons(not task.noisy, caution)
     inputs, importance = inputs_of(task), importance_of(len(state.X), told)
     size = [len(state.X), len(state.pairs), len(state.values)]
     start = (np.asarray(warm["lengthscales"], float), float(warm["scale"])) if warm else None

@@ -3,9 +3,11 @@
 The rules:
 
 * of a ranking, every row beats every row of each later group: all pairs, none within a tie, none with rows not looked at;
-* these pairs are not independent, so each has the weight that makes the information of all of them together, at equal
-  utilities, that of the ranking: w = pi sum_i s_i^2 / (2 pairs), s_i the expected normal scores of the rows, averaged over
-  ties. A pair alone has weight 1; six rows in order have 0.43 each, "the best of six" 0.61;
+* these pairs are not independent. The weight w = pi sum_i s_i^2 / (2 pairs), s_i the expected normal scores of the rows,
+  averaged over ties, makes their information together, at equal utilities, that of the ranking: 1 for a pair, 0.43 for six
+  rows in order, 0.61 for "the best of six". Where differences are seen, that is too careful; 1 is too bold where people are
+  not sure. The strategy raises w to the power of its option `caution`, 0.5 by default (`python -m bbopt.bench_preference
+  --caution` has 0, 0.5 and 1 beside each other);
 * "all bad": the winner of the last informative slate beats every row, if it was not among them; "cannot tell", a slate of
   which nothing was looked at, and one of ties alone: nothing;
 * contradictions, of one person or of several, are simply more comparisons;
@@ -121,11 +123,12 @@ class PreferenceState:
                 X = np.concatenate([X, row[None]])
         return replace(self, X=X), numbers
 
-    def comparisons(self, exact: bool) -> Comparisons:
-        """All of them: those of rankings, and those of the order of the numbers told; exact: the numbers have no noise."""
+    def comparisons(self, exact: bool, caution: float = 0.5) -> Comparisons:
+        """All of them: those of rankings, their weights raised to a power, and those of the order of the numbers told;
+        exact: the numbers have no noise."""
         pairs, weight = value_pairs(self.places, self.values, exact)
         both = np.concatenate([self.pairs, pairs])
-        return Comparisons.of(both, np.concatenate([self.weight, weight]))
+        return Comparisons.of(both, np.concatenate([self.weight**caution, weight]))
 
     def fingerprint(self, rows: int, pairs: int, values: int) -> str:
         """A hash of what the first answers taught, by which hyperparameters fitted to other data are recognised."""
