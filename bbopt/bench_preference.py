@@ -2,7 +2,8 @@
 
     python -m bbopt.bench_preference [--out DIR] [--seeds N]     # resumable: what is in DIR is not run again
 
-With --caution instead: the regret of `preference-gp` by how dependent it takes the pairs of one ranking to be.
+With --caution instead: the regret of `preference-gp` by how dependent it takes the pairs of one ranking to be,
+and that of `rank-sgd`, for people who are surer and less sure.
 
 Two tables. Regret, in units of the median random point's, of the recommended row after 5, 10 and 16 slates of six, ranked by a
 person without noise and by one with Plackett-Luce noise of 0.3 of a slate's standard deviation; medians over the seeds.
@@ -171,6 +172,12 @@ def main(words: Sequence[str]) -> int:
                         for seed in range(options.seeds)
                     ]  # fmt: skip
                     shown[str(power)] = _shown(curves)
+                descent = [
+                    cell(f"{problem} rank-sgd {noise} {seed}",
+                         lambda p=problem, n=noise, seed=seed: curve(p, "rank-sgd", n, seed))
+                    for seed in range(options.seeds)
+                ]  # fmt: skip
+                shown["rank-sgd"] = _shown(descent)
                 _say(json.dumps({"problem": problem, "noise": noise, "slates": SHOWN, "regret by caution": shown}))
         return 0
     missed = []

@@ -19,8 +19,7 @@ r = phi(z) / Phi(z), h = r (z + r) = -r', A = I + L^T W L, W the Laplacian of th
 where g = d log p / df, B = W - W L A^-1 L^T W, t = (I - W L A^-1 L^T) s, s_i = -tr(L A^-1 L^T dW/df_i) / 2. As
 B L = W L A^-1, and dQ is linear in dK_np and dK_pp, all of it costs O(n M^2). "ep" (`surrogates.preference_ep`) has the same
 form with its sites in place of r and h, and t = 0. Where people judge clearly, Laplace's approximation hardly learns (the
-curvature at the mode of a clear judgement is next to nothing), and is the worse the larger s is: searches with "ep" end
-nearer to the optimum.
+curvature at the mode of a clear judgement is next to nothing), the less the larger s is; by matched moments it does.
 """
 
 from __future__ import annotations
