@@ -98,7 +98,7 @@ def said(server: Inside, who: str, body: dict[str, Any]) -> Any:
         assert place is not None
         return place.row
 
-    groups = [sorted(map(row, group)) for group in body.get("groups", [])]
+    groups = [sorted(map(row, group)) for group in body.get("groups", []) if group]  # of two items, one is empty
     return groups, sorted(map(row, body.get("unseen", []))), body.get("verdict")
 
 
