@@ -33,7 +33,7 @@ _HOMES = {
     "bbopt.evaluate_ray": ("RayEvaluator",),
     "bbopt.optimizer": ("Optimizer",),
     "bbopt.outcome": ("Batch", "Failure", "Impossible", "Outcome"),
-    "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values"),
+    "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values", "pool"),
     "bbopt.run": ("Result", "minimize"),
     "bbopt.script": ("Script", "Slates"),
     "bbopt.slates": ("RankRequest", "Ranked", "Slate"),
@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from bbopt.query import Ranking as Ranking
     from bbopt.query import Request as Request
     from bbopt.query import Values as Values
+    from bbopt.query import pool as pool
     from bbopt.run import Result as Result
     from bbopt.run import minimize as minimize
     from bbopt.script import Script as Script

@@ -82,11 +82,8 @@ def winners(ledger: Ledger) -> list[int]:
             decided[answer.query] = [*decided.pop(answer.query, []), answer]
     lines = {query for query in decided if phase_of(ledger.slates[query]) == "line search"}
     chosen = {query: answers for query, answers in decided.items() if query in lines or not lines}
-    return [_winner(answers) for answers in chosen.values()]
-
-
-def _winner(answers: list[bbopt.Ranked]) -> int:
-    """The trial with the largest sum of scores: the core's rule for several people."""
-    scores = sum((answer.ranking.scores(answer.size) for answer in answers), np.zeros(answers[0].size))
-    seen = sorted({row for answer in answers for group in answer.ranking.groups for row in group})
-    return answers[0].first + max(seen, key=lambda row: float(scores[row]))
+    best = [
+        (answers[0].first, bbopt.pool(tuple(answer.ranking for answer in answers), answers[0].size).groups)
+        for answers in chosen.values()
+    ]
+    return [first + groups[0][0] for first, groups in best if groups]  # none where each saw a single row
