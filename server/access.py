@@ -251,8 +251,8 @@ class Access:
 
     def paused(self, study: str) -> bool:
         """Whether the owner has stopped handing out slates."""
-        with self._mutex, self._errors():
-            return self._connection.execute("SELECT 1 FROM paused WHERE study = ?", (study,)).fetchone() is not None
+        with self._reading, self._errors():
+            return self._reader.execute("SELECT 1 FROM paused WHERE study = ?", (study,)).fetchone() is not None
 
     def pause(self, study: str, paused: bool) -> None:
         """Stop handing out slates, or go on; said twice is said once."""
