@@ -18,23 +18,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from pages_kit import chromium
 
 from bbopt.report.data import Bench, Limit, Parameter, ProblemFacts, Run
 from bbopt.report.load import _chosen, problem_facts
 from bbopt.report.summary import summarize
 from bbopt.report.theme import drawing, inline_svg, looks, number
 from bbopt.report.write import write_bench
-
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_OPTIONS = [  # without them Chromium calls home at every start
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 PROBLEMS: tuple[tuple[str, int, int, float, float], ...] = (
     # name, parameters, constraints, optimum, share of feasible points at random
@@ -437,13 +427,8 @@ def test_what_auto_chose_is_said() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}: install the package chromium to see the page rendered")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives Chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_OPTIONS)
-        yield chromium
-        chromium.close()
+    with chromium() as driven:
+        yield driven
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
