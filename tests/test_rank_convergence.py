@@ -1,7 +1,7 @@
-"""How far rankings carry: the acceptance checks of the notes on ranking oracles (sections 2 to 5 and 9), with their bars.
+"""How far rankings carry: iterations, evaluations, noise and people, each with its bar.
 
 Where iterations are counted, one is a gradient slate and a line search. What was found when this was written stands beside
-each bar; the numbers of the notes are from another implementation, with a fixed grid of steps.
+each bar; "the notes" are numbers of another implementation, with a fixed grid of steps.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_order_statistics_of_normal_numbers() -> None:
         assert (np.diff(z) < 0).all() and abs(z.sum()) < 1e-9
 
 
-# m, k: c and efficiency as calculated for the notes on ranking oracles, section 1
+# m, k: c and efficiency, as calculated by another implementation
 TABLE = [(15, 1, 1.860, 3.23), (15, 3, 1.552, 6.69), (15, 5, 1.389, 8.79), (15, 7, 1.284, 10.26), (15, 15, 1.128, 12.5),
          (5, 5, 1.128, 3.18), (6, 1, 1.520, 1.92), (6, 6, 1.128, 4.09), (8, 1, 1.626, 2.31), (8, 3, 1.327, 4.45),
          (8, 8, 1.128, 5.93), (10, 10, 1.128, 7.81), (20, 20, 1.128, 17.3)]  # fmt: skip

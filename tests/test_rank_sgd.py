@@ -127,7 +127,7 @@ def test_directions_are_averaged_by_efficiency_while_x_stays() -> None:
     opt.rank([query.first])  # one best, five worse: weights 5, -1, ..., -1 of 5 edges
     two = state_of(opt)
     weights = np.array([5.0, -1.0, -1.0, -1.0, -1.0, -1.0])
-    c, efficiency = 1.5206, 1.9268  # of (6, 1), from the notes on ranking oracles
+    c, efficiency = 1.5206, 1.9268  # of (6, 1), as calculated by another implementation
     np.testing.assert_allclose(two.total, one.total + efficiency * -(weights @ steps) / 5.0 / c, rtol=2e-4)
     assert two.weight == pytest.approx(one.weight + efficiency, rel=1e-3)
 

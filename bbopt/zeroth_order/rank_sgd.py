@@ -3,7 +3,7 @@
 Z. Tang, D. Rybin, T.-H. Chang, Zeroth-Order Optimization Meets Human Feedback: Provable Learning via Ranking Oracles, ICLR
 2024, arXiv:2303.03751 (ZO-RankSGD). Gradient slates, points around the incumbent x, give a direction (`rank_gradient.py`); a
 line-search slate, points along it and x itself at a random place, gives the next x (`rank_line_search.py`). Rules beyond the
-paper (facts of section 5 of our notes on people):
+paper:
 
 * x moves only to a row that is strictly above it in the slate's answer, pooled where several people answer; with `confirm`
   in so many slates, one after the other, each of the rows that were above it in the one before;
