@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bbopt.book import Book
+from bbopt.deadline import Deadline
 from bbopt.errors import BboptError, Exhausted, NotHandled, Waiting
 from bbopt.outcome import Batch
 from bbopt.query import Key, Query, Request, rows_to_plain
@@ -146,9 +147,10 @@ class Snapshot:
         fixed: dict[int, float],
         context: dict[int, float],
         now: float,
+        deadline: Deadline | None = None,
     ) -> Snapshot:
         mine = tuple(record.query for record in book.open.values() if record.query.origin == "strategy")
-        request = Request(n, book.count, book.pending(), open=mine, fixed=fixed, context=context)
+        request = Request(n, book.count, book.pending(), open=mine, fixed=fixed, context=context, deadline=deadline)
         waits = waiting_rows(book, request.held, now, rows)
         return Snapshot(
             request, rows, state, waits, len(book.records), book.forbidden if task.noisy else book.seen, book.position
@@ -174,6 +176,7 @@ def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: 
         try:
             query = strategy.ask(task, look.state, wanted, key)
             _check_memo(query)
+            query = _in_time(query, request.deadline)
             query = replace(query, X=honest_rows(task, query, wanted, key, look.avoid, taken), id=index, first=count)
         except (Waiting, Exhausted) as reason:
             plan.short = reason
@@ -191,6 +194,13 @@ def make_plan(task: Task, strategy: Strategy, seed: int, look: Snapshot, whole: 
         count, index = count + query.size, index + 1
     plan.seconds = time.thread_time() - started
     return plan
+
+
+def _in_time(query: Query, deadline: Deadline | None) -> Query:
+    """The query, with a note where it came too late: not every strategy has a cheaper way."""
+    late = "" if deadline is None else deadline.missed()
+    notes = [str(query.memo["note"])] if query.memo.get("note") else []
+    return replace(query, memo={**query.memo, "note": "; ".join([*notes, late])}) if late else query
 
 
 def _check_memo(query: Query) -> None:

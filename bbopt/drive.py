@@ -39,8 +39,10 @@ class Drive:
         seconds: float | None = None,
         catch: tuple[type[Exception], ...] = (),
         callback: Callable[[Optimizer, Trial], bool | None] | None = None,
+        ask_deadline: float | None = None,
     ) -> None:
         self.opt, self._budget, self._target, self._catch, self._callback = opt, budget, target, catch, callback
+        self._ask_deadline = ask_deadline
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.answered = opt.evaluations()
         self.heard: Callable[[], None] = lambda: None
@@ -89,7 +91,7 @@ class Drive:
             self._left = ([rest] if len(rest) else []) + others
         else:
             try:
-                batches = self.opt.ask_rows(rows, fresh=min(rows, fresh))
+                batches = self.opt.ask_rows(rows, fresh=min(rows, fresh), deadline=self._ask_deadline)
             except (Waiting, Exhausted) as reason:
                 self._dry = reason
                 return []

@@ -16,6 +16,7 @@ import numpy as np
 
 from bbopt import table
 from bbopt.asking import Plan, Snapshot, batches_of, count_of, make_plan, waiting_rows
+from bbopt.deadline import Deadline
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
 from bbopt.interrupt import let_through
 from bbopt.outcome import Batch
@@ -162,10 +163,11 @@ class Optimizer(TellingRanks):
 
     @overload
     def ask(self, n: None = None, *, context: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None,
-            owner: str | None = None, lease: float | None = None) -> Trial: ...  # fmt: skip
+            owner: str | None = None, lease: float | None = None, deadline: float | None = None) -> Trial: ...  # fmt: skip
     @overload
     def ask(self, n: int, *, fewer: bool = False, context: Mapping[str, Any] | None = None,
-            fixed: Mapping[str, Any] | None = None, owner: str | None = None, lease: float | None = None) -> list[Trial]: ...  # fmt: skip
+            fixed: Mapping[str, Any] | None = None, owner: str | None = None, lease: float | None = None,
+            deadline: float | None = None) -> list[Trial]: ...  # fmt: skip
     def ask(
         self,
         n: int | None = None,
@@ -175,17 +177,20 @@ class Optimizer(TellingRanks):
         fixed: Mapping[str, Any] | None = None,
         owner: str | None = None,
         lease: float | None = None,
+        deadline: float | None = None,
     ) -> Trial | list[Trial]:
         """One trial, or a list of n. With `fewer`, up to n (at least one).
 
         context: values of the context parameters; fixed: values that this ask must keep; owner, lease: as in the
-        constructor, for these trials. Raises Waiting (answers must come first) or Exhausted (no points left) where n
+        constructor, for these trials; deadline: seconds in which to be back, by less thought if need be (the trial's note
+        says what was left out; strategies without a cheaper way take what they need). Raises Waiting (answers must come first) or Exhausted (no points left) where n
         cannot be had; nothing was handed out then.
         """
         wanted = 1 if n is None else n
         _check_count("ask", "trials", wanted)
         held = self._held(fixed or {}, context or {})
-        plan = self._issue(int(wanted), int(wanted), 1 if fewer else int(wanted), *held, owner, lease)
+        until = None if deadline is None else Deadline.after(deadline)
+        plan = self._issue(int(wanted), int(wanted), 1 if fewer else int(wanted), *held, owner, lease, deadline=until)
         with self._lock:
             trials = [self._trial(first + i) for first, count, _ in plan.issue for i in range(count)]
         return trials[0] if n is None else trials
@@ -210,8 +215,9 @@ class Optimizer(TellingRanks):
             return self._find(plan.issue[0][0])[0].query
 
     def ask_rows(
-        self, n: int, *, fresh: int | None = None, owner: str | None = None, lease: float | None = None
-    ) -> list[Batch]:
+        self, n: int, *, fresh: int | None = None, owner: str | None = None, lease: float | None = None,
+        deadline: float | None = None,
+    ) -> list[Batch]:  # fmt: skip
         """Up to n rows, at least one, at array level: batches of rows of one query and attempt each, with nothing decoded.
 
         Rows that wait (lost ones, enqueued points, open queries) go first; where fewer than `fresh` (by default n) wait, the
@@ -227,7 +233,8 @@ class Optimizer(TellingRanks):
         _check_count("ask_rows", "rows", n)
         _check_count("ask_rows", "fresh rows", n if fresh is None else fresh)
         held = self._held({}, {})
-        plan = self._issue(n if fresh is None else min(n, fresh), n, 0, *held, owner, lease)
+        until = None if deadline is None else Deadline.after(deadline)
+        plan = self._issue(n if fresh is None else min(n, fresh), n, 0, *held, owner, lease, deadline=until)
         if plan.short is not None and not plan.rows:
             raise plan.short
         with self._lock:
@@ -267,12 +274,13 @@ class Optimizer(TellingRanks):
         owner: str | None,
         lease: float | None,
         whole: bool = False,
+        deadline: Deadline | None = None,
     ) -> Plan:
         """Plan and write one ask: n rows, up to `most` if so many are there, or fewer, but at least `least`. An instant strategy
         works inside the transaction; others on a snapshot, under the asker's lock, and again if another process asked."""
 
         def look() -> Snapshot:
-            return Snapshot.of(self.task, self._book, self._state(), n, most, fixed, context, self._clock())
+            return Snapshot.of(self.task, self._book, self._state(), n, most, fixed, context, self._clock(), deadline)
 
         def commit(writer: Writer, events: list[Event], plan: Plan, seen: int) -> None:
             if plan.rows:

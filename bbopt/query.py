@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bbopt.deadline import Deadline
 from bbopt.errors import UsageError, ValueRefused
 from bbopt.lazy_rows import CoordinateRows, DirectionRows, Rows, freeze, rows_from_plain, rows_to_plain
 
@@ -238,7 +239,8 @@ class Request:
 
     n: rows wanted; number: the number that the next trial will get (rows made so far); pending: (p, D) rows out without
     an answer, the user's own points included; open: this strategy's own queries without a complete answer;
-    fixed: column to encoded value, for this ask only; context: columns given by the caller, in the same form.
+    fixed: column to encoded value, for this ask only; context: columns given by the caller, in the same form;
+    deadline: by when it should be back, None for as long as it takes.
     """
 
     n: int
@@ -247,6 +249,7 @@ class Request:
     open: tuple[Query, ...] = ()
     fixed: Mapping[int, float] = field(default_factory=dict)
     context: Mapping[int, float] = field(default_factory=dict)
+    deadline: Deadline | None = None
 
     @property
     def held(self) -> dict[int, float]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bbopt.deadline import Deadline
 from bbopt.drive import Drive
 from bbopt.errors import UsageError
 from bbopt.evaluate import Evaluator, Function, InProcess
@@ -50,6 +51,7 @@ def minimize(
     store: str | os.PathLike[str] | None = None,
     name: str = "study",
     callback: Callable[[Optimizer, Trial], bool | None] | None = None,
+    ask_deadline: float | None = None,
 ) -> Result:
     """Evaluate `function(params)` at up to `budget` points and return the best.
 
@@ -57,7 +59,8 @@ def minimize(
     `bbopt.Impossible` for a point that cannot work; budget: answered evaluations in all, those of an earlier run on the
     same `store` included; target: stop at an objective at least this good (in the user's sign); seconds: stop asking
     after this time; catch: exceptions that count as a lost evaluation, retried; any other exception is recorded and
-    raised again at once; callback: called after each answer, a true result stops. Ctrl-C may be pressed at any time: what
+    raised again at once; callback: called after each answer, a true result stops; ask_deadline: seconds that each ask may
+    take (see `Optimizer.ask`). Ctrl-C may be pressed at any time: what
     has arrived is told, and with a `store`, the same call goes on where it stopped.
 
     evaluator: where the function runs: `bbopt.InProcess()` (the default), `bbopt.Processes(workers)`, or
@@ -73,6 +76,8 @@ def minimize(
         raise UsageError(f"minimize: expected a positive whole number as budget, got {budget!r}")
     if target is not None and task.m > 1:
         raise UsageError("minimize: a target is for one objective; leave it out")
+    if ask_deadline is not None:
+        Deadline.after(ask_deadline)  # refused now rather than at the first ask
     worker = InProcess() if evaluator is None else evaluator
     if not isinstance(worker, Evaluator) or isinstance(worker, type):
         raise UsageError(f"minimize: expected an evaluator, such as bbopt.Processes(2), got {worker!r}")
@@ -80,7 +85,7 @@ def minimize(
         opt = Optimizer(task, strategy, seed=seed, budget=budget, name=name, owner=OWNER)
     else:
         opt = Optimizer.create_or_open(task, strategy, seed=seed, budget=budget, store=store, name=name, owner=OWNER)
-    drive = Drive(opt, budget, target, seconds, catch, callback)
+    drive = Drive(opt, budget, target, seconds, catch, callback, ask_deadline)
     with _shown(progress, task, budget, drive), held_back():
         drive.go(worker, function)
     if task.m > 1:
