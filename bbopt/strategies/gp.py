@@ -24,11 +24,13 @@ from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.noisy_ei import NoisyEI
 from bbopt.acquisition.search import Taken, maximise, refine
+from bbopt.deadline import Deadline
 from bbopt.errors import UsageError
 from bbopt.query import Request
 from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.haste import fits_in
 from bbopt.strategies.merit import by_merit
 from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
 from bbopt.strategies.penalty import penalised_view
@@ -92,10 +94,14 @@ class GP(ModelBased):
         network = self.failures == "pfn" and len(state.failed) > 0
         return one_torch_thread("GP(failures='pfn')") if network else nullcontext()
 
+    def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
+        return fits_in(deadline, len(state.X), 1 + task.c, refit=False)
+
     def _outlook(self, task: Task, state: GPState, request: Request) -> _Outlook:
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
-        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance")
+        hurried = not fits_in(request.deadline, len(seen.X), 1 + seen_task.c, refit=True)
+        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried)
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         return _Outlook(self, task, seen_task, seen, model, request.held, tried)
 

@@ -1,6 +1,6 @@
 """From told rows to a model: warps, hyperparameters and posterior of every output, on a refit schedule.
 
-Refits: at every new row up to 100, every 5 rows up to 300, every 10 up to 1000, then every 50; in between the
+Refits: at every new row up to 100, every 5 rows up to 300, every 20 up to 1000, then every 50; in between the
 hyperparameters of the last fit are kept and only the data grow. Which warp an output has is decided again every 10 rows.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.haste import NO_FIT
 from bbopt.task import Task
 from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess, condition
@@ -25,6 +26,8 @@ from surrogates.warps import Warp, constraint_warps, objective_warps
 Array = np.ndarray[Any, np.dtype[Any]]
 NUGGET = 1e-9  # of deterministic outputs, in units of their output scale: the sixth digit stays visible
 SUBSET = 300  # rows of the first fit where there are many and no hyperparameters to start from
+FEW = 50  # the same where there is hardly time for it
+LINEAR = ("linear",)
 WARP_EVERY = 10  # rows
 
 
@@ -51,31 +54,35 @@ def inputs_of(task: Task) -> Inputs:
 
 def refit_due(n: int, fitted: int) -> bool:
     """Whether n rows need new hyperparameters when the last were fitted to `fitted` rows."""
-    step = 1 if n <= 100 else 5 if n <= 300 else 10 if n <= 1000 else 50
+    step = 1 if n <= 100 else 5 if n <= 300 else 20 if n <= 1000 else 50
     return n - fitted >= step or fitted == 0
 
 
-def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True) -> Model:
+def build(
+    task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True, hurried: bool = False
+) -> Model:
     """The model of all told rows (at least one), started from the memo of an earlier ask where there is one.
 
-    with_region: whether rows that cannot work are modelled here.
+    with_region: whether rows that cannot work are modelled here; hurried: keep the hyperparameters of before, or fit to few
+    rows where there are none.
     """
     inputs, n = inputs_of(task), len(state.X)
     learnt, noisy, noise = noises_of(task, state)
     outputs = len(learnt)
-    if warm and not refit_due(n, warm["fitted"]):
+    due = not warm or refit_due(n, warm["fitted"])
+    if warm and (hurried or not due):
         warps = tuple(Warp(*row) for row in np.asarray(warm["warps"]).tolist())
         fitted = [_fitted(warm, j) for j in range(outputs)]
         names, selected, at = list(warm["names"]), warm["selected"], warm["fitted"]
     else:
         selected = warm.get("selected", 0)
-        choose = not warm or n - selected >= WARP_EVERY
-        selected, at = (n if choose else selected), n
-        fits = Fits(inputs, state.X, kernel)
+        choose = not (warm or hurried) or n - selected >= WARP_EVERY
+        selected, at = (n if choose else selected), 1 if hurried else n  # what was fitted in a hurry is soon due again
+        fits = Fits(inputs, state.X, kernel, FEW if hurried else SUBSET)
         chosen = [
             _fit_output(
                 fits, state.values[:, j], j == 0, learnt[j], noise[:, j] if noisy[j] else None,
-                _fitted(warm, j) if warm else None, None if choose else warm["names"][j],
+                _fitted(warm, j) if warm else None, None if choose else warm.get("names", LINEAR * outputs)[j],
             )
             for j in range(outputs)
         ]  # fmt: skip
@@ -87,6 +94,8 @@ def build(task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, w
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
     memo = gp.hyperparameters() | schedule_memo(state, at, selected, names, warps, region)
+    if hurried and due:
+        memo["note"] = NO_FIT
     if gp.jitter.any():
         memo["jitter"] = gp.jitter
     return Model(gp, tuple(warps), noisy, region, memo)
@@ -115,10 +124,10 @@ def schedule_memo(
 class Fits:
     """Objectives of the fits to the same rows, made once per prior."""
 
-    def __init__(self, inputs: Inputs, X: Array, kernel: Kernel) -> None:
-        self.inputs, self.X, self.kernel = inputs, X, kernel
+    def __init__(self, inputs: Inputs, X: Array, kernel: Kernel, most: int = SUBSET) -> None:
+        self.inputs, self.X, self.kernel, self.hurried = inputs, X, kernel, most < SUBSET
         self._made: dict[tuple[Prior, bool], Objective] = {}
-        few = np.arange(len(X)) if len(X) <= SUBSET else np.unique(np.linspace(0, len(X) - 1, SUBSET).astype(int))
+        few = np.arange(len(X)) if len(X) <= most else np.unique(np.linspace(0, len(X) - 1, most).astype(int))
         self.few = few
 
     def objective(self, prior: Prior, few: bool = False) -> Objective:
@@ -151,6 +160,8 @@ def _fit_output(
         start = fit_map(
             fits.inputs, fits.X[fits.few], z[fits.few], prior, fits.kernel, part, objective=fits.objective(prior, True)
         )
+    if many and fits.hurried and start is not None:
+        return name, warps[name], start
     found = fit_map(
         fits.inputs, fits.X, z, prior, fits.kernel, variances, (start,), fits.objective(prior),
         max_iterations=15 if many else 200,

@@ -18,12 +18,13 @@ from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
 from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
 from bbopt.strategies.gp_state import GPState
-from bbopt.strategies.merit import taken
+from bbopt.strategies.merit import by_merit, taken
 from bbopt.task import Task
 
 if TYPE_CHECKING:
     from bbopt.acquisition.domain import Domain
     from bbopt.acquisition.search import Score, Taken
+    from bbopt.deadline import Deadline
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
@@ -91,6 +92,10 @@ class ModelBased(ABC):
     def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
         return state.after(query, answer)
 
+    def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
+        """Whether the told rows can be looked at before the deadline; strategies without a guess just look."""
+        return True
+
     def _modelled(self, task: Task, state: GPState, request: Request, key: Key, n: int, before: Array) -> Found:
         """(n, D) rows that the model asks for, and the memo; before: rows of the same ask that the design gave."""
         pending = np.concatenate([request.pending, before])
@@ -109,28 +114,43 @@ class ModelBased(ABC):
 
     def _search(self, task: Task, state: GPState, request: Request, key: Key, n: int, pending: Array) -> Found:
         """(n, D) rows, each the best by the outlook's score given those before it, and the memo."""
-        from bbopt.acquisition.search import enumerate_best
+        from bbopt.acquisition.search import enumerate_best, maximise
+        from bbopt.strategies.haste import NO_MODEL, SMALL, SMALLER, near_best, searches_in, with_note
 
-        outlook = self._outlook(task, state, request)
         domain, points = domain_of(task, request.held), finite_points(task, request.held)
         told = state.failed if task.noisy else np.concatenate([state.X, state.failed])
+        deadline, hurry = request.deadline, key.rng("haste")
+        holds = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))
+        best = state.X[by_merit(state.values, holds)[:CENTRES]]
+        if not self._affords_model(task, state, deadline):
+            away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+            return near_best(domain, domain.settle(best, hurry), away, hurry, n), {"note": NO_MODEL}
+        outlook = self._outlook(task, state, request)
         rows: list[Array] = []
-        tried = outlook.tried
+        tried, left_out = outlook.tried, ""
         for i in range(n):
             rng = key.rng(f"search {i}")
+            if i and deadline is not None and deadline.left() <= 0.0:
+                away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
+                rows += list(near_best(domain, domain.settle(best, hurry), away, hurry, n - i))
+                left_out = f"deadline: {n - i} of {n} rows not searched, points near the best"
+                break
             score, centres = outlook.score(domain, pending, rng)
             if points is not None:
                 avoid = told if task.noisy else np.concatenate([told, pending])
                 found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
             else:
                 away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-                found = outlook.candidates(score, domain, centres, tried, away, rng)
+                if searches_in(deadline, score, domain, hurry, n - i):
+                    found = outlook.candidates(score, domain, centres, tried, away, rng)
+                else:
+                    (found, _), left_out = maximise(score, domain, rng, centres, tried, away, SMALL), SMALLER
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
             tried = found[1 : 1 + CANDIDATES]
             pending = np.concatenate([pending, found[:1]])
-        return np.array(rows), outlook.memo(tried)
+        return np.array(rows), with_note(outlook.memo(tried), left_out)
 
 
 Found = tuple[Array, dict[str, Any]]
