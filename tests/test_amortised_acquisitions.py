@@ -331,7 +331,10 @@ SEVERAL: dict[str, Callable[[AmortisedMixture], AcquisitionFunction]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*ONE, *SEVERAL])
+LONG = {"qLogNEHVI": pytest.mark.slow}  # half a minute
+
+
+@pytest.mark.parametrize("name", [pytest.param(each, marks=LONG.get(each, ())) for each in (*ONE, *SEVERAL)])
 def test_acquisitions_evaluate_and_are_optimised(name: str) -> None:
     model = to_botorch(believed(1 if name in ONE else 3))
     with torch.random.fork_rng():

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("bbopt", "problems", "surrogates", "server")
 
-FRAME = {"__init__", "__main__", "neighbours", "problems", "bench", "cli", "report", "train", "serve"}
+FRAME = {"__init__", "__main__", "neighbours", "problems", "bench", "cli", "compare", "report", "train", "serve"}
 """Modules directly in bbopt/ that stand above the core, with what begins with their names and an underscore."""
 METHODS_TOO = {"designs", "wrappers"}
 """Modules directly in bbopt/ that belong to the search methods; every other one belongs to the core."""
@@ -54,7 +55,8 @@ def layer(module: str) -> str:
     return "methods" if folder or parts[1] in METHODS_TOO else "core"
 
 
-def imports(module: str) -> Iterator[tuple[str, bool, int]]:
+@cache
+def imports(module: str) -> tuple[tuple[str, bool, int], ...]:
     """(imported module, at the top level of the file, line); imports for type checkers only are left out."""
     path = SOURCES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -79,7 +81,7 @@ def imports(module: str) -> Iterator[tuple[str, bool, int]]:
             for child in ast.iter_child_nodes(node):
                 yield from walk(child, top and not inside)
 
-    yield from walk(ast.parse(path.read_text()), True)
+    return tuple(walk(ast.parse(path.read_text()), True))
 
 
 def allowed(module: str, other: str, top: bool) -> bool:

@@ -86,6 +86,7 @@ def gap(name: str, asks: int, seed: int, strategy: Any = None) -> float:
     return lowest(study(problem.task, problem, asks, seed, strategy)) - optimum
 
 
+@pytest.mark.slow
 def test_branin_in_30_evaluations() -> None:
     assert gap("branin", 30, 0) <= 0.1
 
@@ -95,6 +96,7 @@ def test_jlh1_in_25_evaluations() -> None:
     assert gap("jlh1", 25, 0) <= 0.01
 
 
+@pytest.mark.slow
 def test_a_feasible_point_is_sought_while_none_is_known() -> None:
     """A disc of 5 % of the square; the optimum of the objective is far from it."""
 

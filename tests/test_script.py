@@ -127,7 +127,7 @@ def test_scripts_do_not_mix() -> None:
         drive(one, CASE, 1)
         drive(two, CASE, 1)
     assert [facts(one), facts(two)] == expected
-    for round_ in range(30):
+    for round_ in range(8):
         other = Optimizer(CASE.task, Walk(), seed=0)
         rng = np.random.default_rng(round_)
         for trial in other.ask(4):

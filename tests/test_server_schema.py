@@ -200,7 +200,7 @@ def succeeded(world: World) -> set[str]:
 
 
 def test_a_few_requests_to_every_endpoint(world: World) -> None:
-    failures = drive(world, 6)
+    failures = drive(world, 4)
     assert not failures, "\n\n".join(failures)
     assert max(status for _, status in world.statuses) < 500
     labels = {label for label, _ in world.statuses}
