@@ -20,6 +20,7 @@ from surrogates.gp import GaussianProcess, condition
 from surrogates.kernels import Kernel
 from surrogates.map_fit import Fitted, Objective, Prior, fit_map
 from surrogates.region import fit_region
+from surrogates.saas import Lengthscales, SparsePrior, dense_start
 from surrogates.warped_fit import fit_warped
 from surrogates.warps import Warp, constraint_warps, objective_warps
 
@@ -59,12 +60,13 @@ def refit_due(n: int, fitted: int) -> bool:
 
 
 def build(
-    task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True, hurried: bool = False
-) -> Model:
+    task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True, hurried: bool = False,
+    lengthscales: Lengthscales = "dimension",
+) -> Model:  # fmt: skip
     """The model of all told rows (at least one), started from the memo of an earlier ask where there is one.
 
     with_region: whether rows that cannot work are modelled here; hurried: keep the hyperparameters of before, or fit to few
-    rows where there are none.
+    rows where there are none. lengthscales: their prior, scaled with the dimension or sparse (`surrogates.saas`).
     """
     inputs, n = inputs_of(task), len(state.X)
     learnt, noisy, noise = noises_of(task, state)
@@ -78,7 +80,7 @@ def build(
         selected = warm.get("selected", 0)
         choose = not (warm or hurried) or n - selected >= WARP_EVERY
         selected, at = (n if choose else selected), 1 if hurried else n  # what was fitted in a hurry is soon due again
-        fits = Fits(inputs, state.X, kernel, FEW if hurried else SUBSET)
+        fits = Fits(inputs, state.X, kernel, FEW if hurried else SUBSET, lengthscales)
         chosen = [
             _fit_output(
                 fits, state.values[:, j], j == 0, learnt[j], noise[:, j] if noisy[j] else None,
@@ -124,7 +126,10 @@ def schedule_memo(
 class Fits:
     """Objectives of the fits to the same rows, made once per prior."""
 
-    def __init__(self, inputs: Inputs, X: Array, kernel: Kernel, most: int = SUBSET) -> None:
+    def __init__(
+        self, inputs: Inputs, X: Array, kernel: Kernel, most: int = SUBSET, lengthscales: Lengthscales = "dimension"
+    ) -> None:
+        self.sparse = lengthscales == "sparse"
         self.inputs, self.X, self.kernel, self.hurried = inputs, X, kernel, most < SUBSET
         self._made: dict[tuple[Prior, bool], Objective] = {}
         few = np.arange(len(X)) if len(X) <= most else np.unique(np.linspace(0, len(X) - 1, most).astype(int))
@@ -147,6 +152,11 @@ def _fit_output(
     else:
         prior = Prior.noiseless(d, NUGGET)
     many = len(fits.few) < len(fits.X)
+    anew = fits.sparse and (name is None or start is None)  # the columns that matter are chosen anew, from two starts
+    if fits.sparse:
+        if anew:
+            start = dense_start(fits.objective(prior, many), warps["linear"].forward(y[fits.few]))
+        prior = SparsePrior.of(prior)
     if name is None and len(warps) > 1:
         name, found = fit_warped(fits.objective(prior, many), y[fits.few], warps, start)
         if not many:
@@ -163,7 +173,7 @@ def _fit_output(
     if many and fits.hurried and start is not None:
         return name, warps[name], start
     found = fit_map(
-        fits.inputs, fits.X, z, prior, fits.kernel, variances, (start,), fits.objective(prior),
+        fits.inputs, fits.X, z, prior, fits.kernel, variances, (start, None) if anew and not many else (start,), fits.objective(prior),
         max_iterations=15 if many else 200,
     )  # fmt: skip
     return name, warps[name], found
