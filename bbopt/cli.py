@@ -16,6 +16,7 @@ import click
 import bbopt
 from bbopt.cli_bench import bench, problems, report, strategies
 from bbopt.cli_classify import bench_classify
+from bbopt.cli_compare import compare
 from bbopt.cli_rankings import agreement, rank, settle
 from bbopt.cli_serve import serve
 from bbopt.cli_study import create, export, import_, list_, show
@@ -84,6 +85,10 @@ def main() -> None:
       bbopt report results
 
     \b
+    bbopt beside the other toolkits that are installed:
+      bbopt compare --out comparison
+
+    \b
     People rank what cannot be measured, in a browser:
       bbopt serve --demo
 
@@ -98,7 +103,7 @@ for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueu
     main.add_command(_command)
 for _command in (settle, agreement, export, import_, problems, strategies, bench, report, bench_classify):
     main.add_command(_command)
-for _command in (bench_surrogates, train, serve):
+for _command in (compare, bench_surrogates, train, serve):
     main.add_command(_command)
 train.add_command(network)
 

@@ -39,7 +39,8 @@ class _Search:
             "CMA_stds": np.maximum(self._span, 1e-3).tolist(),
             "integer_variables": whole,
             "seed": 1 + self._seed + 1000 * self._starts,
-            "verbose": -9,
+            "verbose": -10,
+            "verb_log": 0,  # it would make a folder otherwise
         }
         with quiet():
             if self._starts:

@@ -46,6 +46,7 @@ def work(connection: Connection, folder: str) -> None:
     with (Path(folder) / LOG).open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+        os.chdir(folder)  # for what peers write without being asked
         while True:
             try:
                 wish = connection.recv()
@@ -110,7 +111,7 @@ class Worker:
 
     def _ask(self, wish: _Version | _Run, told: Callable[[int], None]) -> str | Cell:
         if self._process is None or self._connection is None:
-            self._process, self._connection = start_worker(work, str(self._folder))
+            self._process, self._connection = start_worker(work, str(self._folder.resolve()))
         try:
             self._connection.send(wish)
             while True:
