@@ -20,9 +20,10 @@ import numpy as np
 
 from bbopt.acquisition.constrained import ConstrainedLogEI, Rule, incumbents
 from bbopt.acquisition.domain import Domain
-from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
+from bbopt.acquisition.local_penalty import LocalPenalty
 from bbopt.acquisition.noisy_ei import NoisyEI
+from bbopt.acquisition.pending import BATCHES, Batch, given_pending
 from bbopt.acquisition.search import Taken, maximise, refine
 from bbopt.deadline import Deadline
 from bbopt.errors import UsageError
@@ -50,10 +51,11 @@ class GP(ModelBased):
     "cei+", where a constraint that holds rather than not is taken to hold; "penalty", expected improvement of
     f + rho sum max(0, g)^2; or "frazier" for the decision-theoretic expected improvement under noise
     (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
-    network as a classifier) or "tabpfn" (where its weights are on this machine).
+    network as a classifier) or "tabpfn" (where its weights are on this machine). batch: what is assumed of points that are
+    out, so that several asks do not go to one place (`bbopt.acquisition.pending`).
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy')
     """
 
     initial: int | None = None
@@ -61,6 +63,7 @@ class GP(ModelBased):
     kernel: Literal["rbf", "matern52"] = "rbf"
     acquisition: Literal["logei", "cei+", "penalty", "frazier"] = "logei"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
+    batch: Batch = "greedy"
 
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
@@ -71,6 +74,12 @@ class GP(ModelBased):
             )
         if self.failures not in ("distance", "pfn", "tabpfn"):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
+        if self.batch not in BATCHES:
+            raise UsageError(f"GP: expected batch {', '.join(BATCHES)}; got {self.batch!r}")
+        if self.batch != "greedy" and self.acquisition not in ("logei", "cei+", "penalty"):
+            raise UsageError(
+                f"GP: batch {self.batch!r} goes with acquisition 'logei', 'cei+' or 'penalty', got {self.acquisition!r}"
+            )
         check_counts(self)
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
@@ -146,19 +155,20 @@ class _Outlook:
         centres = domain.settle(state.X[order[:CENTRES]], rng)
         if self.gp.acquisition == "frazier" and model.noisy.any():
             return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
-        if not model.noisy.any() and not len(pending):
-            base, drawn = gp.predictor, gp.Z.T[:, :, None]
-        else:
-            drawn = draw_values(gp, model.noisy, pending, DRAWS, rng)
-            base = given_draws(gp, model.noisy, pending, drawn)
+        base, drawn = given_pending(self.gp.batch, gp, model.noisy, pending, DRAWS, rng)
         if self.held:  # the best known under these values, not the best of all
-            here = domain.settle(np.concatenate([state.X[order[:200]], pending]), rng)
+            assumed = pending if drawn.shape[1] > n else pending[:0]
+            here = domain.settle(np.concatenate([state.X[order[:200]], assumed]), rng)
             drawn = base.forward(here).mean
         feasible = np.asarray((drawn[1:] <= 0.0).all(axis=0))
         if not self.held and not model.noisy[1:].any():
             feasible[:n] = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))[:, None]
         rule: Rule = "cei+" if self.gp.acquisition == "cei+" else "cei"
-        return ConstrainedLogEI(base, incumbents(drawn[0], feasible), limits, region, rule=rule), centres
+        best, chance = incumbents(drawn[0], feasible), region
+        if self.gp.batch == "penalised" and len(pending):
+            lowest = float(np.nanmean(best)) if not np.isnan(best).all() else float(drawn[0].min())
+            chance = LocalPenalty.of(gp.inputs, base, pending, lowest, domain, rng, region)
+        return ConstrainedLogEI(base, best, limits, chance, rule=rule), centres
 
 
 def _holds(model: Model, state: GPState, values: Array) -> Array:

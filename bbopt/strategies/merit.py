@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,6 +28,7 @@ def taken(X: Array, groups: tuple[tuple[Array, float], ...]) -> Array:
     """
     near: Array = np.zeros(len(X), bool)
     for rows, distance in groups:
-        for row in rows:
-            near |= np.abs(X - row).max(axis=1) <= distance
+        if len(rows) and len(X):
+            bound = np.nextafter(distance, np.inf)  # which the tree leaves out
+            near |= cKDTree(rows).query(X, p=np.inf, distance_upper_bound=bound)[0] <= distance
     return near

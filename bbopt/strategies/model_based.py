@@ -31,6 +31,7 @@ NEAR = 1e-7  # encoded distance, in the widest column, below which a point count
 NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
 CENTRES = 3  # good points around which candidates are sought
 CANDIDATES = 5  # of an ask that the next one tries again
+THOROUGH = 16  # rows of one ask that are searched for with full effort; those after them are there to explore
 
 
 class Outlook(Protocol):
@@ -141,10 +142,11 @@ class ModelBased(ABC):
                 found, _ = enumerate_best(score, points, partial(taken, groups=((avoid, 0.0),)))
             else:
                 away = partial(taken, groups=((told, NEAR), (pending, NEAR_PENDING)))
-                if searches_in(deadline, score, domain, hurry, n - i):
+                if i < THOROUGH and searches_in(deadline, score, domain, hurry, n - i):
                     found = outlook.candidates(score, domain, centres, tried, away, rng)
                 else:
-                    (found, _), left_out = maximise(score, domain, rng, centres, tried, away, SMALL), SMALLER
+                    found, _ = maximise(score, domain, rng, centres, tried, away, SMALL)
+                    left_out = SMALLER if i < THOROUGH else left_out
             if not len(found):
                 found = domain.sample(1, rng)
             rows.append(found[0])
