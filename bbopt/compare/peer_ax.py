@@ -72,10 +72,25 @@ class _Search:
             if result is None:
                 self._client.mark_trial_failed(self._index)
                 return
-            data: dict[str, Any] = {self._metrics[name]: float(value) for name, value in result.metrics.items()}
-            if self._view.task.where:
-                data["known"] = float(result.G[-1])
-            self._client.complete_trial(self._index, raw_data=data)
+            self._client.complete_trial(self._index, raw_data=self._data(result))
+
+    def add(self, params: dict[str, Any], result: Result) -> None:
+        """A point that was never asked."""
+        values = {f"p{i}": value for i, value in enumerate(self._view.to_user(params))}
+        with quiet():
+            index = self._client.attach_trial(values)
+            self._client.complete_trial(index, raw_data=self._data(result))
+
+    def _data(self, result: Result) -> dict[str, Any]:
+        """Metrics without a declared noise are told with a standard error of zero."""
+        task = self._view.task
+        noises = {item.name: item.noise for item in (*task.objectives, *task.constraints)}
+        data: dict[str, Any] = {}
+        for name, value in result.metrics.items():
+            data[self._metrics[name]] = (float(value), 0.0) if noises[name] is None else float(value)
+        if task.where:
+            data["known"] = (float(result.G[-1]), 0.0)
+        return data
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class Ax(Toolkit):
     name: str = "ax"
     settings: str = (
         "Client with the default generation strategy (the centre, Sobol points, then its own choice of BoTorch model), "
-        "configure_optimization with outcome constraints, values told without standard errors: as Ax's introduction has it"
+        "configure_optimization with outcome constraints, values told as (value, 0.0) where the task declares no noise: as Ax's introduction and its documentation of raw_data have it"
     )
 
     def slow(self, view: View) -> bool:

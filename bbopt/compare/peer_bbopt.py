@@ -44,6 +44,10 @@ class _Search:
         else:
             self._opt.tell(self._trial, result.metrics)
 
+    def add(self, params: dict[str, Any], result: Result) -> None:
+        """A point that was never asked."""
+        self._opt.add(params, result.metrics)
+
 
 @dataclass(frozen=True)
 class Bbopt:

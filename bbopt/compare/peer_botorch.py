@@ -14,6 +14,7 @@ from bbopt.compare.view import Result, View
 __all__ = ["Botorch"]
 
 RESTARTS, RAW = 10, 512
+NOISE = 1e-6  # of the variance of an output, where the task declares none
 
 
 def _output(j: int, samples: Any) -> Any:
@@ -70,13 +71,21 @@ class _Search:
         bounds = torch.as_tensor(view.bounds)
         categories = [i for i, column in enumerate(view.columns) if column.kind == "category"]
         models = []
+        noises = [*view.task.noises, *([None] if view.task.where else [])]
         for j in range(Y.shape[1]):
             y = Y[:, j : j + 1]
+            noise = None if noises[j] is not None else torch.full_like(y, NOISE) * y.var().clamp_min(1e-30)
             if categories:
-                model: Any = MixedSingleTaskGP(X, y, cat_dims=categories, outcome_transform=Standardize(1))
+                model: Any = MixedSingleTaskGP(
+                    X, y, cat_dims=categories, train_Yvar=noise, outcome_transform=Standardize(1)
+                )
             else:
                 model = SingleTaskGP(
-                    X, y, outcome_transform=Standardize(1), input_transform=Normalize(X.shape[1], bounds=bounds)
+                    X,
+                    y,
+                    train_Yvar=noise,
+                    outcome_transform=Standardize(1),
+                    input_transform=Normalize(X.shape[1], bounds=bounds),
                 )
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
             models.append(model)
@@ -99,6 +108,11 @@ class _Search:
             )  # fmt: skip
         return x[0].numpy()
 
+    def add(self, params: dict[str, Any], result: Result) -> None:
+        """A point that was never asked; it stands for one of the initial ones."""
+        self._initial = self._initial[1:]
+        self.tell(params, result)
+
     def tell(self, params: dict[str, Any], result: Result | None) -> None:
         if result is not None:
             self._X.append(self._view.to_encoded(params))
@@ -112,7 +126,7 @@ class Botorch(Toolkit):
     package = module = "botorch"
     name: str = "botorch"
     settings: str = (
-        "2 (d + 1) Sobol points, then SingleTaskGP with its defaults and Standardize per output, fit_gpytorch_mll, LogEI (with "
+        "2 (d + 1) Sobol points, then SingleTaskGP with its defaults and Standardize per output (train_Yvar 1e-6 of the variance where the task declares no noise), fit_gpytorch_mll, LogEI (with "
         "constraints qLogNEI over a ModelListGP), optimize_acqf with 10 restarts and 512 raw samples (discrete columns: "
         "optimize_acqf_mixed_alternating): as BoTorch's tutorials on closed-loop, constrained and mixed optimization"
     )

@@ -54,6 +54,18 @@ class _Search:
                 self._trial.set_constraint(f"g{j}", value)
             self._study.tell(self._trial, result.y)
 
+    def add(self, params: dict[str, Any], result: Result) -> None:
+        """A point that was never asked."""
+        import optuna
+
+        limits = {f"g{j}": value for j, value in enumerate(result.G.tolist())}
+        values = dict(zip(self._space, self._view.to_user(params), strict=True))
+        with quiet():
+            trial = optuna.trial.create_trial(
+                value=result.y, params=values, distributions=self._space, constraints=limits or None
+            )
+            self._study.add_trial(trial)
+
 
 class _Optuna(Toolkit):
     package = module = "optuna"

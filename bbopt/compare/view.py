@@ -144,6 +144,19 @@ class View:
                 row[part] = axis.encode(np.clip(np.asarray(values[part], float), axis.low, axis.high))
         return self.task.space.decode(self.task.space.canonical(row[None])[0])
 
+    def to_user(self, params: Mapping[str, Any]) -> list[Any]:
+        """One value per column of a point: a number in the user's units, of a choice its place in the list."""
+        row = self.to_encoded(params)
+        values: list[Any] = []
+        for name, parameter in self.task.space.parameters.items():
+            part = row[self.task.space.slice(name)]
+            if isinstance(parameter, Categorical):
+                values.append(int(part[0]))
+            elif not isinstance(parameter, Fixed):
+                whole = parameter.kind == "int"
+                values += [round(v) if whole else v for v in parameter.axis.decode(part).tolist()]
+        return values
+
     def result(self, params: Mapping[str, Any], metrics: Mapping[str, float]) -> Result:
         """What peers are told of an evaluation."""
         y, g = self.task.to_inside(metrics)
