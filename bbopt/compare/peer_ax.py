@@ -84,7 +84,9 @@ class _Search:
     def _data(self, result: Result) -> dict[str, Any]:
         """Metrics without a declared noise are told with a standard error of zero."""
         task = self._view.task
-        noises = {item.name: item.noise for item in (*task.objectives, *task.constraints)}
+        noises = {item.name: item.noise for item in task.objectives} | {
+            item.name: item.noise for item in task.constraints
+        }
         data: dict[str, Any] = {}
         for name, value in result.metrics.items():
             data[self._metrics[name]] = (float(value), 0.0) if noises[name] is None else float(value)
