@@ -16,6 +16,7 @@ import numpy as np
 
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.merit import by_merit, taken
@@ -107,7 +108,7 @@ class ModelBased(ABC):
 
             return rows_away(task, state, request, key, n, pending), {}
         try:
-            with self._torch(state):
+            with one_blas_thread(), self._torch(state):
                 return self._search(task, state, request, key, n, pending)
         except (ArithmeticError, np.linalg.LinAlgError) as trouble:
             note = f"the model failed ({trouble}); space-filling points instead"
