@@ -6,12 +6,12 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check demo-ranking bench-ranking bench-preference bench-server bench-server-soak bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
+.PHONY: run test test-slow check demo-ranking bench-compare bench-ask-peers bench-ranking bench-preference bench-server bench-server-soak bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,bench,network,ray,server,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[botorch,pfn,tabpfn,bench,network,ray,compare,server,test]'
 	touch $(READY)
 
 run: $(READY)  ## install, run the engineering benchmark in a few minutes, write a report
@@ -90,6 +90,12 @@ bench-gpu: $(READY)  ## queries per second of the network engines, batch sizes, 
 
 bench-ranking: $(READY)  ## rank-sgd in the paper's settings beside CMA-ES, openes and differences of values, with noise (minutes)
 	$(BIN)/python -m bbopt.bench_ranking --out $(OUT)/ranking
+
+bench-compare: $(READY)  ## bbopt beside Optuna, Ax, a BoTorch loop, pycma, COBYLA: 12 problems, 10 seeds (hours, resumable)
+	$(BIN)/bbopt compare core --seeds 10 --slow-seeds 5 --out $(OUT)/compare --check
+
+bench-ask-peers: $(READY)  ## CPU seconds of gp's ask beside BoTorch, Ax and Optuna, and with 1,000 trials (minutes)
+	$(BIN)/python -m bbopt.bench_ask_peers
 
 bench-preference: $(READY)  ## preference-gp beside a plain BoTorch loop: CPU seconds per ask, regret (minutes, resumable)
 	$(BIN)/python -m bbopt.bench_preference --out $(OUT)/preference
