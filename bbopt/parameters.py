@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bbopt.axis import NumericAxis, make_axis, read_bound
+from bbopt.environment import check_normal, check_weights, normal_from_uniform
 from bbopt.errors import SpaceError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ROLES = ("design", "fidelity", "source", "context")
+ROLES = ("design", "fidelity", "source", "context", "environment")
 
 
 def _check_common(role: str, when: str | None, shape: tuple[int, ...] | None) -> None:
@@ -37,6 +38,8 @@ def _check_common(role: str, when: str | None, shape: tuple[int, ...] | None) ->
         not isinstance(shape, tuple) or not all(type(n) is int and n > 0 for n in shape) or not shape
     ):
         raise SpaceError(f"shape: expected a tuple of positive integers, such as (3,); got {shape!r}")
+    if role == "environment" and when is not None:
+        raise SpaceError("when: an environment parameter is always drawn; leave its condition out")
 
 
 class _Number:
@@ -104,8 +107,9 @@ class Float(_Number):
     """A real number: `Float(low, high)`, with `log=True` on a log axis, with `step=` on a grid that starts at `low`;
     or without bounds, `Float(scale=s)`, where `s` is the size of a typical change (rounded to a power of two).
 
-    `shape=(n, ...)` makes a vector parameter, one column per entry. `role` is design, fidelity, source or context;
-    `when` is a condition on other parameters outside which this one does not exist.
+    `shape=(n, ...)` makes a vector parameter, one column per entry. `role` is design, fidelity, source, context or
+    environment; `when` is a condition on other parameters outside which this one does not exist. `normal=(mean, sd)`, for the
+    role environment: nature draws it so, cut off at the bounds, and not evenly over them (see `bbopt.environment`).
 
     >>> Float(0.0625, 6.1875, step=0.0625).levels
     99
@@ -121,6 +125,7 @@ class Float(_Number):
     scale: float | None = None
     role: str = "design"
     when: str | None = None
+    normal: tuple[float, float] | None = None
     axis: NumericAxis = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +143,22 @@ class Float(_Number):
             if not 1e-100 < scale < 1e100:
                 raise SpaceError(f"Float: expected a positive scale (1e-100 to 1e100), got {self.scale!r}")
             axis = NumericAxis(None, None, False, None, 0, 0, 2.0 ** round(math.log2(scale)))
+            if self.role == "environment":
+                raise SpaceError("Float: an environment parameter needs bounds: give those that nature hardly exceeds")
         object.__setattr__(self, "axis", axis)
+        object.__setattr__(self, "normal", check_normal(self.normal, self.role, axis))
+
+    @property
+    def linear(self) -> bool:
+        """Whether it can be drawn and rounded together with others of its kind."""
+        return self.axis.linear and self.normal is None
+
+    def from_uniform(self, u: Array) -> Array:
+        if self.normal is None or self.axis.low is None or self.axis.high is None:
+            return self.axis.from_uniform(u)
+        width = self.axis.high - self.axis.low
+        drawn = normal_from_uniform(u, (self.normal[0] - self.axis.low) / width, self.normal[1] / width)
+        return self.canonical(drawn)
 
     def decode(self, x: Array) -> Any:
         value = self.axis.decode(x)
@@ -185,7 +205,8 @@ def json_key(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of `choices` (any JSON values); `ordered=True` says that neighbours in the list are alike.
+    """One of `choices` (any JSON values); `ordered=True` says that neighbours in the list are alike. `weights`, one for each
+    choice, for the role environment: how likely nature draws it (see `bbopt.environment`).
 
     >>> Categorical(["S235", "S355"]).levels
     2
@@ -195,6 +216,7 @@ class Categorical:
     ordered: bool = False
     role: str = "design"
     when: str | None = None
+    weights: Sequence[float] | None = None
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     size: ClassVar[int] = 1
@@ -212,10 +234,11 @@ class Categorical:
         if len(index) < len(plain):
             raise SpaceError(f"Categorical: expected different choices, got {list(self.choices)!r}")
         object.__setattr__(self, "choices", tuple(plain))
+        object.__setattr__(self, "weights", check_weights(self.weights, self.role, len(plain)))
         object.__setattr__(self, "_index", index)
 
     def __hash__(self) -> int:
-        return hash((tuple(self._index), self.ordered, self.role, self.when))
+        return hash((tuple(self._index), self.ordered, self.role, self.when, self.weights))
 
     @property
     def kind(self) -> str:
@@ -230,6 +253,11 @@ class Categorical:
         return index
 
     def from_uniform(self, u: Array) -> Array:
+        if self.weights is not None:
+            edges = np.cumsum(self.weights)
+            likely = np.flatnonzero(self.weights)
+            drawn = np.searchsorted(edges, np.asarray(u) * edges[-1], side="right")
+            return np.asarray(np.clip(drawn, likely[0], likely[-1]), float)
         index: Array = np.clip(np.floor(u * self.levels), 0, self.levels - 1)
         return index
 

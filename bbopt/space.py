@@ -73,8 +73,8 @@ class Space:
             self._slices[name] = slice(start, start + parameter.size)
             start += parameter.size
         self.dimension: int = start
-        self._linear = {name for name, p in given.items() if isinstance(p, Float) and p.axis.linear}
-        parts = [(self._slices[name], p.axis) for name, p in given.items() if isinstance(p, Float) and p.axis.linear]
+        self._linear = {name for name, p in given.items() if isinstance(p, Float) and p.linear}
+        parts = [(self._slices[name], p.axis) for name, p in given.items() if isinstance(p, Float) and p.linear]
         self._block = LinearBlock([part for part, _ in parts], [axis for _, axis in parts]) if parts else None
         self._others = [
             (self._slices[name], p)
@@ -216,7 +216,8 @@ class Space:
         return self._neutralise(rows)
 
     def from_uniform(self, U: Array) -> Array:
-        """(n, D) canonical rows from uniform numbers in [0, 1]: every level of a column is equally likely."""
+        """(n, D) canonical rows from uniform numbers in [0, 1]: every level of a column is equally likely, and environment
+        parameters follow their distribution."""
         uniform = np.asarray(U, float)
         rows = np.empty_like(uniform)
         if self._block is not None:
@@ -267,6 +268,10 @@ class Space:
         for name, parameter in self.parameters.items():
             if parameter.when is not None:
                 conditions[name] = Expression.parse(parameter.when, set(self.parameters) - {name})
+                if drawn := sorted(conditions[name].names & set(self.roles("environment"))):
+                    raise SpaceError(
+                        f"{name}: its condition names {drawn[0]}, which nature draws after the design is chosen"
+                    )
         ordered: dict[str, Expression] = {}
         waiting = dict(conditions)
         while waiting:
@@ -318,8 +323,9 @@ class Space:
             options = {key: value for key, value in entry.items() if key != "type"}
             if entry.get("type") not in kinds:
                 raise SpaceError(f"{name}: expected a type of {', '.join(kinds)}; got {entry.get('type')!r}")
-            if options.get("shape") is not None:
-                options["shape"] = tuple(options["shape"])
+            for listed in ("shape", "normal", "weights"):
+                if isinstance(options.get(listed), list):
+                    options[listed] = tuple(options[listed])
             try:
                 parameters[name] = kinds[entry["type"]](**options)
             except TypeError as error:

@@ -16,6 +16,8 @@
 * A strategy that goes on from its answers step by step, so that older ones cannot be changed any more, says
   `scripted = True` in its class (a Script does). Its answers can be taken back as long as nothing of a later step that was
   asked because of them is answered; open queries of later steps that were asked because of them are cancelled then.
+* A strategy that learns from derivatives says `gradients = True` in its class; they come as `Values.slopes`. For others
+  they are kept, and the trials that have them say so in their note.
 * The optimizer cares for `where`, canonical rows, repeats, and columns held by the request; a strategy does better when
   it knows of them (`task.feasible`, `request.held`), and need not.
 
@@ -41,6 +43,7 @@ ABILITIES = {
     "fidelity": "fidelity parameters",
     "source": "source parameters",
     "context": "context parameters",
+    "environment": "environment parameters, which nature draws",
     "fixed": "parameters fixed for one ask",
     "categorical": "unordered categories",
     "conditional": "conditional parameters",

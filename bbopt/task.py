@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bbopt.environment import checked_level, checked_objectives
 from bbopt.errors import TaskError, ValueRefused
 from bbopt.expression import Expression
+from bbopt.risk import risk_text
 from bbopt.space import Space
 
 if TYPE_CHECKING:
@@ -42,20 +44,32 @@ def _check_noise(noise: Noise, name: str) -> None:
 class Objective:
     """A metric to be minimised, or maximised.
 
-    `noise`: None says that a repeated evaluation gives the same value; "unknown", or a standard deviation.
+    `noise`: None says that a repeated evaluation gives the same value; "unknown", or a standard deviation. `over`: in a space
+    with environment parameters, which functional of their distribution counts: "mean" (the default there), "worst", "var"
+    (value at risk) or "cvar" (mean of the worst share), at `level` (0.9 unless said), see `bbopt.risk`.
 
     >>> Objective("strength", maximize=True).name
     'strength'
+    >>> Objective("sag", over="cvar", level=0.95).risk_text
+    'mean of the worst 5 %'
     """
 
     name: str
     maximize: bool = False
     noise: Noise = None
+    over: str | None = None
+    level: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise TaskError(f"Objective: expected a name, got {self.name!r}")
         _check_noise(self.noise, self.name)
+        object.__setattr__(self, "level", checked_level(self.name, self.over, self.level))
+
+    @property
+    def risk_text(self) -> str:
+        """The functional over environments in words; empty where there is none."""
+        return risk_text(self.over, self.level)
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,8 @@ class Task:
         object.__setattr__(self, "_rules", tuple(Expression.parse(text, self.space.parameters) for text in self.where))
         for rule in self._rules:
             rule.check(self.space.values(self.space.neutral[None]))
+        checked = checked_objectives(self.space, self.objectives, self.constraints, self._rules, self.feedback)
+        object.__setattr__(self, "objectives", checked)
 
     # -- sizes and names -----------------------------------------------------------------------------------------------
 
@@ -168,6 +184,11 @@ class Task:
         return tuple([item.name for item in self.objectives] + [item.name for item in self.constraints])
 
     @cached_property
+    def environment(self) -> tuple[str, ...]:
+        """Names of the parameters that nature draws, over which the objective is averaged (or see `Objective.over`)."""
+        return self.space.roles("environment")
+
+    @cached_property
     def noises(self) -> tuple[Noise, ...]:
         """Declared noise per inside column (m objectives, then c constraint columns)."""
         columns: list[Noise] = [item.noise for item in self.objectives]
@@ -182,7 +203,7 @@ class Task:
 
     def needs(self) -> frozenset[str]:
         """The abilities that a strategy must have for this task (see `Strategy.handles`)."""
-        found = {role for role in ("fidelity", "source", "context") if self.space.roles(role)}
+        found = {role for role in ("fidelity", "source", "context", "environment") if self.space.roles(role)}
         columns = self.space.columns
         if self.c:
             found.add("constraints")
@@ -312,7 +333,7 @@ class Task:
         """The task as JSON values; `from_json` reads it back."""
         return {
             "space": self.space.to_json(),
-            "objectives": [dict(vars(item)) for item in self.objectives],
+            "objectives": [_without_none(vars(item), ("over", "level")) for item in self.objectives],
             "constraints": [dict(vars(item)) for item in self.constraints],
             "where": list(self.where),
             "feedback": self.feedback,
@@ -367,6 +388,10 @@ def read_number(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise ValueRefused(f"{what}: expected a finite number, got {number!r}; report a failed evaluation with fail()")
     return number
+
+
+def _without_none(entries: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in entries.items() if value is not None or key not in names}
 
 
 def _flat(document: Any, prefix: str = "") -> dict[str, str]:

@@ -204,7 +204,7 @@ def test_needs_name_what_a_strategy_must_handle() -> None:
         constraints=(Constraint("g", upper=0.0),),
         feedback="ranking",
     )
-    assert task.needs() == set(ABILITIES) - {"fixed"}
+    assert task.needs() == set(ABILITIES) - {"fixed", "environment"}  # which goes with one objective and values
 
 
 def test_json_and_difference() -> None:

@@ -139,6 +139,17 @@ def context(strategy: Strategy, rows: int, seed: int) -> float:
     return float(np.mean(regret[-rows // 3 :]))
 
 
+def environment(strategy: Strategy, rows: int, seed: int) -> float:
+    """The true mean, over what nature draws, of the recommended design: bold designs have the lowest single values."""
+    task = Task(Space({**cube(2), "wind": Float(0.0, 1.0, role="environment")}))
+    opt = Optimizer(task, strategy, seed=seed)
+    for _ in range(rows):
+        trial = one(opt)
+        opt.tell(trial, bowl(trial.params, (0.3, 0.6)) + 2.0 * trial.params["x0"] * (trial.params["wind"] - 0.5))
+    chosen = opt.recommend()
+    return NOTHING if chosen is None else bowl(chosen.params, (0.3, 0.6))
+
+
 def unbounded(strategy: Strategy, rows: int, seed: int) -> float:
     """An optimum three scales from the origin, in four directions."""
     task = Task(Space({f"x{i}": Float(scale=1.0) for i in range(4)}))
@@ -174,6 +185,7 @@ CONTESTS: dict[str, Contest] = {
     "conditional": Contest(conditional, 80, 0.7),
     "fixed": Contest(fixed, 60, 0.7),
     "context": Contest(context, 60, 0.5),
+    "environment": Contest(environment, 60, 0.5),
     "unbounded": Contest(unbounded, 120, 0.5),
     "objectives": Contest(objectives, 80, 0.95),
 }

@@ -47,9 +47,13 @@ def rich(handles: frozenset[str]) -> Case:
     if "conditional" in handles:
         parameters["welds"] = Int(1, 4, when="bolts >= 8")
         parameters["depth"] = Float(0.0, 1.0, when="welds >= 3")
+    drawn = "environment" in handles and not handles & {"constraints", "objectives"}  # which go without it
+    if drawn:
+        parameters["wind"] = Float(0.0, 10.0, role="environment", normal=(4.0, 2.0))
+        parameters["crew"] = Categorical((2, 3, 5), ordered=True, role="environment", weights=(0.5, 0.25, 0.25))
     if "unbounded" in handles:
         parameters["free"] = Float(scale=10.0)
-    objectives = [Objective("cost")]
+    objectives = [Objective("cost", over="cvar" if drawn else None)]
     if "objectives" in handles:
         objectives.append(Objective("strength", maximize=True))
     constraints = [Constraint("load", lower=0.1, upper=1.5)] if "constraints" in handles else []
@@ -65,6 +69,7 @@ def rich(handles: frozenset[str]) -> Case:
             + (0.0 if params.get("steel", "S235") == "S235" else 0.3)
             + 0.1 * params.get("welds", 0)
             + params.get("depth", 0.5) ** 2
+            + 0.02 * params.get("wind", 0.0) * params["a"] / params.get("crew", 1)
             + 0.01 * params.get("free", 0.0) ** 2,
             "strength": params["plate"] + params["a"],
             "load": params["a"] * params["plate"],
@@ -107,6 +112,8 @@ def needing(ability: str) -> Task:
             return Task(Space(x=x), feedback="ranking")
         case "fidelity" | "source" | "context":
             return Task(Space(x=x, extra=Float(0.0, 1.0, role=ability)))
+        case "environment":
+            return Task(Space(x=x, wind=Float(0.0, 1.0, role="environment")))
         case "categorical":
             return Task(Space(x=x, kind=Categorical(("a", "b", "c"))))
         case "conditional":
