@@ -21,6 +21,10 @@ PEERS: dict[str, str] = {
     "botorch": "bbopt.compare.peer_botorch:Botorch",
     "cma": "bbopt.compare.peer_cma:Cma",
     "cobyla": "bbopt.compare.peer_cobyla:Cobyla",
+    "nevergrad": "bbopt.compare.peer_nevergrad:Nevergrad",
+    "pymoo": "bbopt.compare.peer_pymoo:Pymoo",
+    "smac": "bbopt.compare.peer_smac:Smac",
+    "hebo": "bbopt.compare.peer_hebo:Hebo",
     "random": "bbopt.compare.peer_random:Random",
 }
 
