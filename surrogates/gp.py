@@ -109,7 +109,7 @@ class GaussianProcess:
         """
         added = np.asarray(X, dtype=float)
         targets = np.asarray(Z, dtype=float).reshape(len(added), self.outputs)
-        n, q = len(self.X), len(added)
+        n, q = self.factors.shape[1], len(added)
         k = self.predictor.correlations(self.inputs.features(added))[0]  # (m, q, n)
         rates = 1.0 / self.predictor.lengthscales[:, self.inputs.owner]
         features = self.inputs.features(added)
@@ -131,6 +131,19 @@ class GaussianProcess:
             self, X=np.vstack([self.X, added]), Z=np.vstack([self.Z, targets]), variances=known, factors=factors,
             jitter=jitter,
         )  # fmt: skip
+
+    def given_exactly(self, X: Array, values: Array, nuggets: Array) -> Predictor:
+        """The model given S vectors of exact values (m, n + p, S) at the told points and at p more, X (p, d).
+
+        nuggets: (m,) on the diagonal, in units of the output scale.
+        """
+        rows = np.concatenate([self.X, X])
+        features = self.inputs.features(rows)
+        base = self.predictor
+        C = prior_correlation(self.kernel, features, features, 1.0 / base.lengthscales[:, self.inputs.owner])
+        inverse = inverse_factors(C, nuggets)
+        weights = np.matmul(inverse.transpose(0, 2, 1), np.matmul(inverse, values - base.mean[:, None, None]))
+        return replace(base, X=rows, inverse=inverse, weights=weights)
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """(n, m) means and variances of each target predicted from all others (equations 5.12 in the book)."""
@@ -154,6 +167,17 @@ class GaussianProcess:
         from surrogates.gp_botorch import to_botorch
 
         return to_botorch(self)
+
+
+def inverse_factors(C: Array, nuggets: Array) -> Array:
+    """(m, N, N) inverses of the lower Cholesky factors of correlations C, which are overwritten, plus nuggets (m,) or (m, N)."""
+    inverse = np.empty_like(C)
+    for j, nugget in enumerate(nuggets):
+        found = factor(C[j], nugget, 1.0)
+        if found is None:
+            raise FloatingPointError("covariance of told and pending points is not finite")
+        inverse[j] = lapack.dtrtri(found[0], lower=1)[0]
+    return inverse
 
 
 def root_of(covariance: Array, scale: float) -> Array:

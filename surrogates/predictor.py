@@ -101,13 +101,17 @@ class Predictor:
 
     def correlations(self, features: Array) -> tuple[Array, Array]:
         """k (offset included) and g, each (m, q, N), between q feature rows and the base points."""
+        return correlations_and_slopes(self.kernel, self.distances(features), self.offset)
+
+    def distances(self, features: Array) -> Array:
+        """(m, q, N) scaled squared distances of q feature rows from the base points."""
         scaled = features[None] * self._rates[:, None, :]
         r2 = np.matmul(scaled, self._scaled.transpose(0, 2, 1))
         r2 *= -2.0
         r2 += (scaled**2).sum(axis=-1)[:, :, None]
         r2 += self._norms[:, None, :]
         np.maximum(r2, 0.0, out=r2)
-        return correlations_and_slopes(self.kernel, r2, self.offset)
+        return np.asarray(r2)
 
     def forward(self, X: Array) -> Moments:
         """Moments at (q, d) points. Variances are those of the noise-free function."""
@@ -126,23 +130,25 @@ class Predictor:
         solved = np.matmul(self.inverse.transpose(0, 2, 1), moments.half)  # (m, N, q)
         weight = np.matmul(by_mean, self.weights.transpose(0, 2, 1))
         weight -= 2.0 * (self.scale[:, None] * by_variance)[:, :, None] * solved.transpose(0, 2, 1)
+        return self.inputs.in_columns(self._along(moments, weight).sum(axis=0))
+
+    def _along(self, moments: Moments, weight: Array) -> Array:
+        """(..., m, q, p) derivatives in the features of sum_b weight_b k_b, for weights (..., m, q, N), which are used up."""
         weight *= moments.slope
-        pulled = np.matmul(weight, self._features)  # (m, q, p)
-        per_feature = (self._rates**2)[:, None, :] * (pulled - moments.points[None] * weight.sum(axis=-1)[:, :, None])
-        return self.inputs.in_columns(per_feature.sum(axis=0))
+        pulled = np.matmul(weight, self._features)
+        pulled -= moments.points * weight.sum(axis=-1)[..., None]
+        return np.asarray((self._rates**2)[:, None, :] * pulled)
 
     def slopes(self, moments: Moments) -> tuple[Array, Array]:
         """(m, q, d) gradients in x of every output's mean (averaged over the S vectors) and of its variance."""
         solved = np.matmul(self.inverse.transpose(0, 2, 1), moments.half).transpose(0, 2, 1)  # (m, q, N)
         weight = np.stack(
             [
-                np.broadcast_to(self.weights.mean(axis=2)[:, None, :], solved.shape) * moments.slope,
-                -2.0 * self.scale[:, None, None] * solved * moments.slope,
+                np.broadcast_to(self.weights.mean(axis=2)[:, None, :], solved.shape),
+                -2.0 * self.scale[:, None, None] * solved,
             ]
         )
-        pulled = np.matmul(weight, self._features)
-        pulled -= moments.points * weight.sum(axis=-1)[..., None]
-        both = self.inputs.in_columns(pulled * (self._rates**2)[:, None, :])
+        both = self.inputs.in_columns(self._along(moments, weight))
         return both[0], both[1]
 
     def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array, output: int = 0) -> Array:
@@ -155,9 +161,10 @@ class Predictor:
         gradient = direct @ features - moments.points * direct.sum(axis=1)[:, None]
         one = self.take(np.array([output]))
         half = one.inverse[0] @ one.correlations(features)[0][0].T  # (N, k)
-        through = (by_covariance @ half.T) @ one.inverse[0] * moments.slope[output]
-        gradient -= through @ self._features - moments.points * through.sum(axis=1)[:, None]
-        return self.inputs.in_columns(self.scale[output] * gradient * rate**2)
+        through = np.zeros(moments.slope.shape)
+        through[output] = (by_covariance @ half.T) @ one.inverse[0]
+        along = self._along(moments, through)[output]
+        return self.inputs.in_columns(self.scale[output] * (gradient * rate**2 - along))
 
     def covariance(self, A: Array, B: Array | None = None) -> Array:
         """(m, a, b) posterior covariances of the noise-free functions between the rows of A and B (default A)."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.special import ndtri
 
 from bbopt.acquisition.domain import sobol
 from surrogates.gp import GaussianProcess, root_of
-from surrogates.map_fit import factor
-from surrogates.predictor import Predictor, prior_correlation
+from surrogates.predictor import Predictor
 
 Array = NDArray[np.float64]
 WIDEST_SOBOL = 256  # scrambling costs more than it brings beyond this many dimensions
@@ -44,18 +42,8 @@ def draw_values(
 
 def given_draws(model: GaussianProcess, noisy: NDArray[np.bool_], pending: Array, values: Array) -> Predictor:
     """The model given each of S vectors of exact values at the told and pending points."""
-    X = np.concatenate([model.X, pending])
-    features = model.inputs.features(X)
-    base = model.predictor
-    C = prior_correlation(model.kernel, features, features, 1.0 / base.lengthscales[:, model.inputs.owner])
-    inverse = np.empty_like(C)
-    for j, fitted in enumerate(model.fitted):
-        found = factor(C[j], max(fitted.nugget, NOISY_NUGGET) if noisy[j] else fitted.nugget, 1.0)
-        if found is None:
-            raise FloatingPointError("covariance of told and pending points is not finite")
-        inverse[j] = lapack.dtrtri(found[0], lower=1)[0]
-    weights = np.matmul(inverse.transpose(0, 2, 1), np.matmul(inverse, values - base.mean[:, None, None]))
-    return Predictor(model.inputs, model.kernel, X, base.lengthscales, base.scale, base.mean, inverse, weights)
+    nuggets = np.array([f.nugget for f in model.fitted])
+    return model.given_exactly(pending, values, np.where(noisy, np.maximum(nuggets, NOISY_NUGGET), nuggets))
 
 
 def normal_numbers(dimension: int, count: int, rng: np.random.Generator) -> Array:
