@@ -125,6 +125,7 @@ class Book(Ledger):
                 array[row] = np.nan
         record.status[row] = OPEN
         record.reasons.pop(row, None)
+        record.gradients.pop(row, None)
         record.remaining += 1
         if not record.query.lazy:
             key = record.query.X[row].tobytes()

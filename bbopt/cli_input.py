@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "deviations_of",
+    "gradient_of",
     "pairs",
     "params_of",
     "read_document",
@@ -92,6 +93,20 @@ def deviations_of(words: Sequence[str]) -> Any:
     return {name: _number(text) for name, text in pairs(words, "--std", "cost=0.1").items()}
 
 
+def gradient_of(text: str | None) -> Any:
+    """Derivatives from JSON text, None for nothing; other text as it is, which the study refuses with a message of its own.
+
+    >>> gradient_of('{"x": 0.5}'), gradient_of("")
+    ({'x': 0.5}, None)
+    """
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def params_of(words: Iterable[str], space: Space, what: str) -> dict[str, Any]:
     """Parameter values from `name=value` words: JSON values, or text where the parameter's choices are text."""
     found = pairs(words, what, f"{space.names[0]}=1")
@@ -160,12 +175,12 @@ def _short(value: Any) -> str:
 # -- results -----------------------------------------------------------------------------------------------------------
 
 
-def read_results(path: str, number: int | None, task: Task) -> list[tuple[int, Any, Any, Any]]:
-    """(number, values, std, cost) of every result in a file or standard input; those without values are left out.
+def read_results(path: str, number: int | None, task: Task) -> list[tuple[int, Any, Any, Any, Any]]:
+    """(number, values, std, cost, gradient) of every result in a file or standard input; those without values are left out.
 
     JSON: a result, a list of results, or {"trials": [...]} as `ask --json` prints it. A result is
-    {"number": ..., "values": ..., "std": ..., "cost": ...}, or only its values. CSV: columns number, one per metric,
-    std:METRIC, cost; others are not read. `number` is that of a single result which does not say its own.
+    {"number": ..., "values": ..., "std": ..., "cost": ..., "gradient": ...}, or only its values. CSV: columns number, one
+    per metric, std:METRIC, cost, gradient (JSON); others are not read. `number` is that of a single result which does not say its own.
     """
     from bbopt.errors import UsageError
 
@@ -184,7 +199,9 @@ def read_results(path: str, number: int | None, task: Task) -> list[tuple[int, A
         if number is not None and said != number:
             raise UsageError(f"{where}: expected the result of trial {number}, got that of trial {said}")
         if entry["values"] is not None:
-            found.append((said, entry["values"], entry.get("std") or None, entry.get("cost")))
+            found.append(
+                (said, entry["values"], entry.get("std") or None, entry.get("cost"), entry.get("gradient") or None)
+            )
     if not found:
         raise UsageError(f"expected values in {_called(path)}, got none: no trial in it has a result")
     return found
@@ -222,7 +239,7 @@ def _from_csv(text: str, task: Task) -> list[tuple[str, dict[str, Any]]]:
 
     reader = csv.DictReader(io.StringIO(text))
     columns = {name: metric_column(task, name) for name in task.metrics}
-    number, cost = own_column(task, "number"), own_column(task, "cost")
+    number, cost, gradient = (own_column(task, name) for name in ("number", "cost", "gradient"))
     have = reader.fieldnames or ()
     missing = [column for column in columns.values() if column not in have]
     if missing:
@@ -237,6 +254,7 @@ def _from_csv(text: str, task: Task) -> list[tuple[str, dict[str, Any]]]:
             "values": {name: _number(cell) for name, cell in cells.items()} if told else None,
             "std": {name: _number(row[f"std:{name}"]) for name in columns if row.get(f"std:{name}")},
             "cost": _number(row[cost]) if row.get(cost) else None,
+            "gradient": gradient_of(row.get(gradient)),
         }
         entries.append((f"line {line}", entry))
     return entries

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bbopt.cli_input import deviations_of, params_of, read_params, read_results, values_of
+from bbopt.cli_input import deviations_of, gradient_of, params_of, read_params, read_results, values_of
 from bbopt.cli_output import json_option, note, print_json, print_trials, value_text
 from bbopt.cli_study import number_argument, opened, report_trials, study_arguments
 
@@ -23,6 +23,9 @@ NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -0.5 is a value; cli_inpu
 
 std_option = click.option("--std", multiple=True, metavar="[METRIC=]SD", help="Standard error of a value; repeatable.")
 cost_option = click.option("--cost", type=float, help="What the evaluation cost, in a unit of your own.")
+gradient_option = click.option(
+    "--gradient", metavar="JSON", help='Derivatives by parameter, {"x": 0.2}; with several metrics, {"cost": {"x": 0.2}}.'
+)
 
 
 @click.command(short_help="Ask for the next point, or several.")
@@ -84,11 +87,12 @@ def _show(trials: Sequence[Trial], opt: Optimizer, as_json: bool) -> None:
 @click.argument("values", nargs=-1, metavar="[METRIC=VALUE]...")
 @std_option
 @cost_option
+@gradient_option
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, allow_dash=True), metavar="FILE",
               help="Read results from JSON or CSV (-: standard input).")  # fmt: skip
 @json_option
 def tell(store: str, name: str, number: str | None, values: tuple[str, ...], std: tuple[str, ...], cost: float | None,
-         file: str | None, as_json: bool) -> None:  # fmt: skip
+         gradient: str | None, file: str | None, as_json: bool) -> None:  # fmt: skip
     """Tell the result of trial NUMBER, or many results from a file. The same result twice is no error.
 
     \b
@@ -96,12 +100,13 @@ def tell(store: str, name: str, number: str | None, values: tuple[str, ...], std
       bbopt tell runs.db vessel 7 cost=6021.5 stress=240
       bbopt tell runs.db curve 7 -0.25                     # a bare number, for a single metric
       bbopt tell runs.db curve 7 0.31 --std 0.02 --cost 12
+      bbopt tell runs.db curve 7 0.31 --gradient '{"x": -1.5}'
       echo '{"cost": 6021.5, "stress": 240}' | bbopt tell runs.db vessel 7 -
       bbopt tell runs.db vessel --file results.csv         # columns number, cost, stress
       bbopt ask runs.db vessel --count 4 --json | evaluate | bbopt tell runs.db vessel -
 
-    JSON that is read: {"number": 7, "values": {"cost": 6021.5, "stress": 240}, "std": {...}, "cost": 12}, a list of
-    these, or {"trials": [...]} as ask prints it, with "values" filled in; trials and CSV lines without values are left
+    JSON that is read: {"number": 7, "values": {"cost": 6021.5, "stress": 240}, "std": {...}, "cost": 12,
+    "gradient": {...}}, a list of these, or {"trials": [...]} as ask prints it, with "values" filled in; trials and CSV lines without values are left
     out. All results of a file are recorded, or none if one is refused. Only values can be told; see also `bbopt fail`.
 
     JSON: {"trials": [...]}, the trials as they are now.
@@ -115,11 +120,11 @@ def tell(store: str, name: str, number: str | None, values: tuple[str, ...], std
         raise click.UsageError("expected the number of a trial and its values, or results by --file FILE or -")
     if file is None and not values:
         raise click.UsageError(f"expected values of trial {which}, such as cost=3.1; or read them by --file FILE or -")
-    if file is not None and (values or std or cost is not None):
+    if file is not None and (values or std or cost is not None or gradient):
         raise click.UsageError("expected values either as words or from a file, got both")
     with opened(store, name) as opt:
         if file is None:
-            results = [(which, values_of(values), deviations_of(std), cost)]
+            results = [(which, values_of(values), deviations_of(std), cost, gradient_of(gradient))]
         else:
             results = list(read_results(file, which, opt.task))
         opt.tell_many(results)
@@ -242,9 +247,10 @@ def enqueue(store: str, name: str, params: tuple[str, ...], as_json: bool) -> No
 @click.option("--value", "values", multiple=True, required=True, metavar="[METRIC=]VALUE", help="A result; repeatable.")
 @std_option
 @cost_option
+@gradient_option
 @json_option
 def add(store: str, name: str, params: tuple[str, ...], values: tuple[str, ...], std: tuple[str, ...],
-        cost: float | None, as_json: bool) -> None:  # fmt: skip
+        cost: float | None, gradient: str | None, as_json: bool) -> None:  # fmt: skip
     """Record a point that was never asked, with its result. `-` reads the point as JSON from standard input.
 
     \b
@@ -255,7 +261,8 @@ def add(store: str, name: str, params: tuple[str, ...], values: tuple[str, ...],
     """
     with opened(store, name) as opt:
         point = read_params(params, opt.task.space)
-        trial = opt.add(point, values_of(values), std=deviations_of(std), cost=cost)
+        result = {"std": deviations_of(std), "cost": cost, "gradient": gradient_of(gradient)}
+        trial = opt.add(point, values_of(values), **result)
         _changed(opt, trial.number, as_json)
 
 
@@ -265,10 +272,11 @@ def add(store: str, name: str, params: tuple[str, ...], values: tuple[str, ...],
 @click.argument("values", nargs=-1, required=True, metavar="[METRIC=]VALUE...")
 @std_option
 @cost_option
+@gradient_option
 @json_option
 def amend(store: str, name: str, number: int, values: tuple[str, ...], std: tuple[str, ...], cost: float | None,
-          as_json: bool) -> None:  # fmt: skip
-    """Correct the result of trial NUMBER: all its values, and --std and --cost if it has them. The log keeps the old ones.
+          gradient: str | None, as_json: bool) -> None:  # fmt: skip
+    """Correct the result of trial NUMBER: all its values, and --std, --cost and --gradient if it has them. The log keeps the old ones.
 
     \b
     Example:
@@ -277,7 +285,7 @@ def amend(store: str, name: str, number: int, values: tuple[str, ...], std: tupl
     JSON: {"trial": ...}, the trial as it is now.
     """
     with opened(store, name) as opt:
-        opt.amend(number, values_of(values), std=deviations_of(std), cost=cost)
+        opt.amend(number, values_of(values), std=deviations_of(std), cost=cost, gradient=gradient_of(gradient))
         _changed(opt, number, as_json)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.derivatives import encoded_slopes
 from bbopt.query import Query, Values, rows_from_plain
 from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, STATUS, Issue, Record
 from bbopt.store import Event
@@ -125,7 +126,15 @@ class Ledger:
         status = ("ok",) * k if (codes == OK).all() else tuple(
             "ok" if code == OK else "impossible" if code == IMPOSSIBLE else "lost" for code in codes.tolist()
         )  # fmt: skip
-        return Values(Y, G, std, cost, status, rows)
+        return Values(Y, G, std, cost, status, rows, self._slopes(record, rows))
+
+    def _slopes(self, record: Record, rows: Array) -> Array | None:
+        """(k, m + c, D) derivatives that were told with some rows, None where there are none."""
+        if record.gradients.keys().isdisjoint(rows.tolist()):
+            return None
+        return np.stack(
+            [encoded_slopes(self.task, record.query.X[row], record.gradients.get(row, {})) for row in rows.tolist()]
+        )
 
     def feasible(self, record: Record, row: int) -> bool:
         _, G = self.inside(record.metrics[row : row + 1])
@@ -183,6 +192,9 @@ class Ledger:
         names = self.task.metrics
         std = np.array([body["std"].get(name, np.nan) for name in names]) if body.get("std") else None
         record.keep(np.array([body["values"][name] for name in names]), std, body.get("cost"), row)
+        record.gradients.pop(row, None)
+        if body.get("gradient"):
+            record.gradients[row] = body["gradient"]
 
     def _settle(self, record: Record, row: int, status: int) -> None:
         """A row has its final state. One that had another final state before is no news: what was learnt changes."""

@@ -88,7 +88,8 @@ class Values:
     """Numbers for rows of a query, in inside units: Y is minimised, G at or below 0 is feasible.
 
     Y: (k, m); G: (k, c); std: (k, m + c) standard errors, NaN where unknown; cost: (k,), NaN where unknown;
-    status: k of "ok", "lost", "impossible" (numbers of the latter two are NaN); rows: (k,) which rows of the query.
+    status: k of "ok", "lost", "impossible" (numbers of the latter two are NaN); rows: (k,) which rows of the query;
+    slopes: (k, m + c, D) derivatives in the encoded columns, NaN where none was told, or None where none was told at all.
 
     >>> Values.of(np.array([[1.0], [2.0]])).rows.tolist()
     [0, 1]
@@ -100,6 +101,7 @@ class Values:
     cost: Array
     status: tuple[str, ...]
     rows: Array
+    slopes: Array | None = None
 
     @staticmethod
     def of(

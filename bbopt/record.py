@@ -46,6 +46,7 @@ class Record:
         self.metrics = np.full((k, metrics), np.nan)
         self.std: Array | None = None
         self.cost: Array | None = None
+        self.gradients: dict[int, dict[str, Any]] = {}  # derivatives told with a row, as the user gave them
         self.original: Array | None = None  # metrics as first told, where a script's path must not change
         self.reasons: dict[int, str] = {}
         self.chunks: list[Array] = []  # rows that were answered together, where these are not all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from bbopt.book import Book, rows_of
+from bbopt.design_trial import believed_design, told_design
 from bbopt.errors import UnknownTrial, UsageError
 from bbopt.fold import Fold
 from bbopt.outcome import Batch
@@ -22,7 +24,7 @@ from bbopt.process_name import process_name
 from bbopt.query import Query
 from bbopt.record import OK, OPEN, STATUS, Record
 from bbopt.store import Event, Store, Writer
-from bbopt.strategy import Recommends, Strategy
+from bbopt.strategy import Judges, Recommends, Strategy
 from bbopt.task import Task
 from bbopt.trial import Trial
 
@@ -61,6 +63,7 @@ class Study:
         self._fold = Fold(strategy, task, self.seed)
         self._advising = threading.Lock()  # of whoever asks the strategy for its recommendation
         self._advice: tuple[Any, int | None] = (None, None)  # (state, number) of the last recommendation
+        self._judged: tuple[Any, tuple[Array, float, float] | None] = (None, None)  # the same of the best design
         self._sync()
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -127,10 +130,13 @@ class Study:
         """The told feasible trial with the best objective, or None; after rankings only, the one that the strategy
         recommends, or the winner of the last ranking where it has no opinion.
 
-        Raises UsageError for several objectives: `front()` has the best compromises.
+        With environment parameters, no told value is what is sought: it is then the design of best believed risk, as
+        `recommend` gives it. Raises UsageError for several objectives: `front()` has the best compromises.
         """
         if self.task.m > 1:
             raise UsageError(f"best: the task has {self.task.m} objectives, no single trial is best; use front()")
+        if self.task.environment:
+            return self._best_design()
         with self._lock:
             self._sync()
             numbers, Y = self._told()
@@ -153,12 +159,30 @@ class Study:
 
     def recommend(self) -> Trial | None:
         """The told trial that the strategy's model believes to be best (it differs from `best` under noise), or `best()`
-        where the strategy has no opinion."""
+        where the strategy has no opinion. With environment parameters: the design of best believed risk, which need not be
+        told, with that risk for its value (see `bbopt.design_trial`)."""
+        if self.task.environment:
+            return self._best_design()
         number = self._recommended()
         if number is None:
             return self.best()
         with self._lock:
             return self._trial(number)
+
+    def _best_design(self) -> Trial | None:
+        """The design of best believed risk, or that of the best told value where the strategy has no belief."""
+        with self._advising:
+            with self._lock:
+                self._sync()
+                state = self._state()
+            if isinstance(self.strategy, Judges):
+                if self._judged[0] is not state:
+                    self._judged = (state, self.strategy.judge(self.task, state))
+                judged = self._judged[1]
+                return None if judged is None else believed_design(self.task, *judged)
+        with self._lock:
+            numbers, Y = self._told()
+            return told_design(self.task, self._trial(int(numbers[np.argmin(Y[:, 0])]))) if len(numbers) else None
 
     def _recommended(self) -> int | None:
         """The number of the trial that the strategy recommends now. It may think for a while: tells go on meanwhile."""
@@ -277,7 +301,8 @@ class Study:
         names = self.task.metrics
         std = {} if record.std is None else {n: float(v) for n, v in zip(names, record.std[row], strict=True) if v == v}
         cost = None if record.cost is None or record.cost[row] != record.cost[row] else float(record.cost[row])
-        return {"values": dict(zip(names, record.metrics[row].tolist(), strict=True)), "std": std, "cost": cost}
+        values = dict(zip(names, record.metrics[row].tolist(), strict=True))
+        return {"values": values, "std": std, "cost": cost, "gradient": record.gradients.get(row, {})}
 
     def _trial(self, number: int, point: dict[str, Any] | None = None) -> Trial:
         """A trial as it is now; point: its row, where it is decoded already."""
@@ -286,7 +311,10 @@ class Study:
         code = int(record.status[row])
         params = self.task.space.decode(record.query.X[row]) if point is None else point
         context = {name: params.pop(name) for name in self.task.space.roles("context") if name in params}
-        told = self._body_of(record, row) if code == OK else {"values": None, "std": {}, "cost": None}
+        told = self._body_of(record, row) if code == OK else {"values": None, "std": {}, "cost": None, "gradient": {}}
+        notes = [str(record.query.memo.get("note", ""))]
+        if told["gradient"] and not getattr(self.strategy, "gradients", False):
+            notes.append(f"its derivatives are kept, but {type(self.strategy).__name__} does not learn from them")
         return Trial(
             number,
             params,
@@ -296,11 +324,12 @@ class Study:
             values=told["values"],
             std=told["std"],
             cost=told["cost"],
+            gradient=copy.deepcopy(told["gradient"]),
             feasible=self._book.feasible(record, row) if code == OK else None,
             owner=issue.owner if issue else "",
             reason=record.reasons.get(row, ""),
             seconds=record.issues[0].seconds if record.issues else None,
-            note=str(record.query.memo.get("note", "")),
+            note="; ".join(filter(None, notes)),
             query=record.query.id,
         )
 

@@ -1,7 +1,7 @@
 """Trials as a table: CSV out, CSV or a data frame in.
 
 Columns are `number`, `status`, `attempt`, one per parameter (values that are no plain numbers or text as JSON), one per
-metric, `std:METRIC` and `cost`. Reading needs the parameters and the metrics; other columns are optional. Where a
+metric, `std:METRIC` and `cost`, and `gradient` (JSON) where derivatives were told. Reading needs the parameters and the metrics; other columns are optional. Where a
 parameter or metric has one of these names, ours is `trial:cost` and so on; a metric called like a parameter is
 `value:NAME`.
 """
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bbopt.derivatives import read_gradient
 from bbopt.errors import BboptError, SpaceError, UsageError, ValueRefused
 from bbopt.parameters import Categorical, Fixed, Float, Int, Parameter
 from bbopt.trial import Trial, jsonable
@@ -51,9 +52,11 @@ def write_csv(opt: Study, path: Path) -> None:
     deviations = [f"std:{name}" for name in task.metrics]
     writer = csv.writer(text, lineterminator="\n")
     number, status, attempt, cost = (own_column(task, name) for name in ("number", "status", "attempt", "cost"))
+    trials = opt.trials()
+    slopes = [own_column(task, "gradient")] if any(trial.gradient for trial in trials) else []
     metrics = [metric_column(task, name) for name in task.metrics]
-    writer.writerow([number, status, attempt, *task.space.names, *metrics, *deviations, cost])
-    for trial in opt.trials():
+    writer.writerow([number, status, attempt, *task.space.names, *metrics, *deviations, cost, *slopes])
+    for trial in trials:
         point = {**trial.params, **trial.context}
         values, std = trial.values or {}, trial.std
         writer.writerow(
@@ -62,6 +65,7 @@ def write_csv(opt: Study, path: Path) -> None:
             + [repr(values[name]) if name in values else "" for name in task.metrics]
             + [repr(std[name]) if name in std else "" for name in task.metrics]
             + ["" if trial.cost is None else repr(trial.cost)]
+            + [json.dumps(trial.gradient) if trial.gradient else "" for _ in slopes]
         )
     aside = path.with_name(path.name + ".part")
     aside.write_text(text.getvalue(), encoding="utf-8")
@@ -107,6 +111,7 @@ def read_rows(opt: Telling, source: Any) -> list[Trial]:
             point = _point(opt, row)
             opt.task.space.encode(point)  # every line is checked before any is written
             opt.task.read_metrics(result[0])
+            read_gradient(opt.task, result[3])
             if number is not None and number < len(known) and _same_point(known[number], point):
                 tell.append((number, *result))
             else:
@@ -136,7 +141,7 @@ def _number(value: Any) -> int | None:
         raise ValueRefused(f"number: expected a trial's number, got {value!r}") from None
 
 
-def _result(opt: Study, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+def _result(opt: Study, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any, Any]:
     def read(name: str, value: Any) -> Any:
         try:
             return float(value)
@@ -150,7 +155,13 @@ def _result(opt: Study, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     values = {name: read(name, row[column]) for name, column in metrics.items()}
     std = {name: read(name, row[f"std:{name}"]) for name in metrics if not _absent(row.get(f"std:{name}"))}
     cost = row.get(own_column(opt.task, "cost"))
-    return values, std, None if _absent(cost) else read("cost", cost)
+    slopes = row.get(own_column(opt.task, "gradient"))
+    if isinstance(slopes, str) and slopes:
+        try:
+            slopes = json.loads(slopes)
+        except ValueError:
+            raise ValueRefused(f"gradient: expected derivatives as JSON, got {slopes!r}") from None
+    return values, std, None if _absent(cost) else read("cost", cost), None if _absent(slopes) else slopes
 
 
 def _point(opt: Study, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bbopt.derivatives import check_active, read_gradient
 from bbopt.errors import AlreadyTold, UsageError
 from bbopt.query import rows_to_plain
 from bbopt.record import AGAIN, CANCELLED, IMPOSSIBLE, LOST, OK, OPEN, QUEUED, RANKED, STATUS, Record
@@ -29,16 +30,19 @@ class Telling(Study):
         *,
         std: Mapping[str, float] | float | None = None,
         cost: float | None = None,
+        gradient: Mapping[str, Any] | None = None,
     ) -> None:
         """Record the result of a trial, durably. The same result twice is a no-op.
 
         values: a dict from metric to number (a bare number for a single metric); std: standard errors; cost: what the
-        evaluation cost. Raises ValueRefused, UnknownTrial, or AlreadyTold for another result than before.
+        evaluation cost; gradient: derivatives d(metric)/d(parameter) in `Float` parameters, in your units and sign, as a
+        dict from parameter to number (an array for a vector parameter), for several metrics a dict from metric to such
+        dicts; what is not known is left out. Strategies that learn from derivatives (`gp`) use them. Raises ValueRefused, UnknownTrial, or AlreadyTold for another result than before.
         """
-        self.tell_many([(trial, values, std, cost)])
+        self.tell_many([(trial, values, std, cost, gradient)])
 
     def tell_many(self, results: Iterable[Sequence[Any]]) -> None:
-        """Several results in one transaction: (trial, values), (trial, values, std) or (trial, values, std, cost) each.
+        """Several results in one transaction: (trial, values), or with std, cost and gradient as further entries each.
 
         All are recorded, or none if one is refused.
         """
@@ -62,6 +66,7 @@ class Telling(Study):
         if record.raters and code != RANKED:
             raise AlreadyTold(f"trial {number} was ranked by {', '.join(map(repr, record.raters))} already, it cannot be told values too; "
                               f"retract({number}) takes the rankings back")  # fmt: skip
+        check_active(self.task, record.query.X[row], body.get("gradient", {}), f"trial {number}: gradient")
         if code not in (OK, IMPOSSIBLE, RANKED):
             events.append(writer.append("tell", {"number": number, "attempt": last, **body}))
         elif code == OK and _same_result(self._body_of(record, row), body):
@@ -73,11 +78,14 @@ class Telling(Study):
             raise AlreadyTold(f"trial {number} is {before.status} already ({_short(before)}), got {_short_body(body)}; "
                               f"amend({number}, ...) corrects it, retract({number}) takes it back")  # fmt: skip
 
-    def _read_result(self, what: str, values: Any, std: Any = None, cost: Any = None) -> dict[str, Any]:
+    def _read_result(
+        self, what: str, values: Any, std: Any = None, cost: Any = None, gradient: Any = None
+    ) -> dict[str, Any]:
         metrics = self.task.read_metrics(values, what)
         deviations = self.task.read_deviations(std, f"{what}: std")
         price = None if cost is None else read_number(cost, f"{what}: cost")
-        return {"values": metrics, "std": deviations, "cost": price}
+        slopes = read_gradient(self.task, gradient, f"{what}: gradient")
+        return {"values": metrics, "std": deviations, "cost": price} | ({"gradient": slopes} if slopes else {})
 
     def fail(self, trial: Trial | int, reason: str = "", *, impossible: bool = False) -> None:
         """Record that a trial has no result: lost (it goes out again, up to `retries` times), or impossible (the point
@@ -131,9 +139,10 @@ class Telling(Study):
         *,
         std: Mapping[str, float] | float | None = None,
         cost: float | None = None,
+        gradient: Mapping[str, Any] | None = None,
     ) -> Trial:
         """Record a point that was never asked, with its result."""
-        return self.add_many([(params, values, std, cost)])[0]
+        return self.add_many([(params, values, std, cost, gradient)])[0]
 
     def add_many(self, points: Iterable[Sequence[Any]]) -> list[Trial]:
         """Several points with results, as for `add`, in one transaction."""
@@ -142,7 +151,9 @@ class Telling(Study):
         for params, values, *rest in points:
             x = self.task.space.encode(params)
             queries.append({"X": rows_to_plain(x[None]), "memo": {}, "origin": "user"})
-            told.append(self._read_result(f"point {len(told)}", values, *rest))
+            result = self._read_result(f"point {len(told)}", values, *rest)
+            check_active(self.task, x, result.get("gradient", {}), f"point {len(told)}: gradient")
+            told.append(result)
         if not queries:
             return []
         with self._lock, self._writing() as (writer, events):
@@ -166,23 +177,26 @@ class Telling(Study):
         *,
         std: Mapping[str, float] | float | None = None,
         cost: float | None = None,
+        gradient: Mapping[str, Any] | None = None,
     ) -> None:
         """Correct the result of an answered trial. The log keeps what was there; strategies learn the new value."""
         number = self._number(trial)
-        body = self._read_result(f"trial {number}", values, std, cost)
+        body = self._read_result(f"trial {number}", values, std, cost, gradient)
         with self._lock, self._writing() as (writer, events):
             record, row = self._find(number)
             if record.status[row] in (OPEN, QUEUED, RANKED):
                 raise UsageError(
                     f"amend: trial {number} is {STATUS[record.status[row]]}, there is no value to correct; use tell"
                 )
+            check_active(self.task, record.query.X[row], body.get("gradient", {}), f"trial {number}: gradient")
             if record.status[row] == OK and _same_result(self._body_of(record, row), body):
                 return
             events.append(writer.append("amend", {"number": number, **body}))
 
 
 def _same_result(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return bool(a["values"] == b["values"] and a["std"] == b["std"] and a["cost"] == b["cost"])
+    told = ("values", "std", "cost")
+    return all(a[key] == b[key] for key in told) and a.get("gradient", {}) == b.get("gradient", {})
 
 
 def _short(trial: Trial) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal["queued", "open", "ok", "lost", "impossible", "cancelled", "ranked"]
+Status = Literal["queued", "open", "ok", "lost", "impossible", "cancelled", "ranked", "believed"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Trial:
 
     number: never changes, never repeats; params: values by parameter name (context excluded); context: values that the
     caller of ask gave; attempt: 1, or more if it was given out again; status: queued (enqueued, not asked yet), open,
-    ok (told), lost, impossible, cancelled, or ranked; values: told metrics in the user's sign, None before; std: standard
-    errors told with them; cost; feasible: whether all limits hold (None before it is told); owner: who asked; reason: why
+    ok (told), lost, impossible, cancelled, or ranked (or believed: a design that `best` gives, see `bbopt.design_trial`); values: told metrics in the user's sign, None before; std: standard
+    errors told with them; cost; gradient: told derivatives, by metric and parameter; feasible: whether all limits hold (None before it is told); owner: who asked; reason: why
     it failed; seconds: CPU seconds of the ask that made it; note: what the strategy had to say about that ask.
     """
 
@@ -34,6 +34,7 @@ class Trial:
     seconds: float | None = None
     note: str = ""
     query: int = 0
+    gradient: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON values."""
@@ -42,6 +43,7 @@ class Trial:
         document["context"] = {name: jsonable(value) for name, value in self.context.items()}
         document["values"] = None if self.values is None else dict(self.values)
         document["std"] = dict(self.std)
+        document["gradient"] = {metric: dict(part) for metric, part in self.gradient.items()}
         return document
 
 

@@ -30,6 +30,24 @@ def squared_distances(A: Array, B: Array) -> Array:
     return np.asarray(r2)
 
 
+def curvatures(kernel: Kernel, r2: Array) -> tuple[Array, Array]:
+    """h(r2) = -2 dg/dr2 and -2 dh/dr2, any shape, of the kernels that have second derivatives at 0: RBF and Matern 5/2.
+
+    The last one of Matern 5/2 has a pole at 0, where it always meets distances of third order: it is 0 there.
+
+    >>> curvatures("matern52", np.array([0.0]))[0].round(3)
+    array([8.333])
+    """
+    if kernel == "rbf":
+        k = np.exp(-0.5 * r2)
+        return k, k
+    if kernel != "matern52":
+        raise ValueError(f"expected 'rbf' or 'matern52', whose second derivatives exist, got {kernel!r}")
+    scaled = ROOT5 * np.sqrt(r2)
+    h = (25.0 / 3.0) * np.exp(-scaled)
+    return h, np.divide(5.0 * h, scaled, out=np.zeros_like(h), where=scaled > 1e-12)
+
+
 def correlation(kernel: Kernel, r2: Array) -> Array:
     """k(r2) alone, any shape, at half the price: few arrays are made.
 

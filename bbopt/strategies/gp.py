@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -52,11 +52,14 @@ class GP(ModelBased):
     f + rho sum max(0, g)^2; or "frazier" for the decision-theoretic expected improvement under noise
     (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
     network as a classifier) or "tabpfn" (where its weights are on this machine). batch: what is assumed of points that are
-    out, so that several asks do not go to one place (`bbopt.acquisition.pending`).
+    out, so that several asks do not go to one place (`bbopt.acquisition.pending`). Derivatives that are told with values
+    become part of the model (`bbopt.strategies.gp_slopes`).
 
     >>> GP(initial=20)
     GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy')
     """
+
+    gradients: ClassVar[bool] = True
 
     initial: int | None = None
     budget: int | None = None
@@ -104,12 +107,12 @@ class GP(ModelBased):
         return one_torch_thread("GP(failures='pfn')") if network else nullcontext()
 
     def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
-        return fits_in(deadline, len(state.X), 1 + task.c, refit=False)
+        return fits_in(deadline, state.observations, 1 + task.c, refit=False)
 
     def _outlook(self, task: Task, state: GPState, request: Request) -> _Outlook:
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
-        hurried = not fits_in(request.deadline, len(seen.X), 1 + seen_task.c, refit=True)
+        hurried = not fits_in(request.deadline, seen.observations, 1 + seen_task.c, refit=True)
         model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried)
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         return _Outlook(self, task, seen_task, seen, model, request.held, tried)

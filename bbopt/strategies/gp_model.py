@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.strategies.gp_slopes import model_with_slopes
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.haste import NO_FIT
 from bbopt.task import Task
@@ -91,7 +92,12 @@ def build(
         names, warps, fitted = (list(part) for part in zip(*chosen, strict=True))  # type: ignore[assignment]
     Z = np.column_stack([warp.forward(state.values[:, j]) for j, warp in enumerate(warps)])
     variances = warped_variances(warps, state.values, noise) if noisy.any() else None
-    gp = condition(inputs, state.X, Z, fitted, kernel, variances)
+    gp: GaussianProcess | None = None
+    if len(state.slopes):
+        starts = [(fit, *((_fitted(warm, j),) if warm else ())) for j, fit in enumerate(fitted)]
+        priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(learnt, noisy, strict=True)]
+        gp = model_with_slopes(inputs, state, warps, Z, starts, priors, kernel, variances, refit=due and not hurried)
+    gp = condition(inputs, state.X, Z, fitted, kernel, variances) if gp is None else gp
     region = None
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
@@ -141,6 +147,12 @@ class Fits:
         return self._made[prior, few]
 
 
+def _prior(dimension: int, learnt: bool, noisy: bool, lengthscales: Lengthscales = "dimension") -> Prior:
+    """The prior of an output whose noise must be learnt, is known, or is none."""
+    prior = Prior.botorch(dimension) if learnt else Prior.noiseless(dimension, 1e-8 if noisy else NUGGET)
+    return SparsePrior.of(prior) if lengthscales == "sparse" else prior
+
+
 def _fit_output(
     fits: Fits, y: Array, is_objective: bool, learnt: bool, noise: Array | None, start: Fitted | None, name: str | None
 ) -> tuple[str, Warp, Fitted]:
@@ -148,9 +160,7 @@ def _fit_output(
     warps = objective_warps(y) if is_objective else constraint_warps(y)
     if learnt or noise is not None:
         warps = {"linear": warps["linear"]}
-        prior = Prior.botorch(d) if learnt else Prior.noiseless(d, 1e-8)
-    else:
-        prior = Prior.noiseless(d, NUGGET)
+    prior = _prior(d, learnt, noise is not None)
     many = len(fits.few) < len(fits.X)
     anew = fits.sparse and (name is None or start is None)  # the columns that matter are chosen anew, from two starts
     if fits.sparse:

@@ -21,7 +21,8 @@ class GPState:
 
     X: (n, D); values: (n, 1 + c) the objective, then the constraint columns; std: (n, 1 + c) standard errors, NaN where
     unknown; failed: (b, D) rows that cannot work; outcomes: (n + b,) True where an answer was a failure, in order;
-    memo: of the query with the most data behind it, or empty.
+    slopes: (s, 4) told derivatives in encoded columns: row of X, output, column, value; memo: of the query with the most data
+    behind it, or empty.
     """
 
     X: Array
@@ -30,6 +31,7 @@ class GPState:
     failed: Array
     outcomes: Array
     memo: Mapping[str, Any] = field(default_factory=dict)
+    slopes: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @classmethod
     def empty(cls, task: Task) -> GPState:
@@ -37,8 +39,8 @@ class GPState:
         rows, columns = np.zeros((0, task.space.dimension)), np.zeros((0, 1 + task.c))
         return cls(rows, columns, columns, rows, np.zeros(0, bool))
 
-    def after(self, query: Query, answer: Answer) -> GPState:
-        """The state after an answer. Lost rows teach nothing; rankings are not this strategy's."""
+    def after(self, query: Query, answer: Answer, gradients: bool = False) -> GPState:
+        """The state after an answer, with its derivatives if these are learnt from. Lost rows teach nothing; rankings are not this strategy's."""
         if isinstance(answer, Ranking):
             return self
         assert isinstance(answer, Values)
@@ -52,14 +54,28 @@ class GPState:
             std=np.concatenate([self.std, answer.std[ok]]),
             failed=np.concatenate([self.failed, rows[impossible]]),
             outcomes=np.concatenate([self.outcomes, impossible[ok | impossible]]),
+            slopes=self._with_slopes(answer.slopes[ok]) if gradients and answer.slopes is not None else self.slopes,
             memo=newer(self.memo, query.memo),
         )
+
+    def _with_slopes(self, slopes: Array) -> Array:
+        """(s, 4) all told derivatives, with (k, 1 + c, D) of the next rows, NaN where none was told."""
+        row, output, column = np.nonzero(~np.isnan(slopes))
+        added = np.column_stack([len(self.X) + row, output, column, slopes[row, output, column]])
+        return np.concatenate([self.slopes, added])
+
+    @property
+    def observations(self) -> int:
+        """How many rows a model of all this has: values, and told derivatives of the output that has the most."""
+        most = np.bincount(self.slopes[:, 1].astype(int)).max() if len(self.slopes) else 0
+        return len(self.X) + int(most)
 
     def fingerprint(self, n: int) -> str:
         """A hash of the first n told rows, by which hyperparameters that were fitted to other data are recognised."""
         digest = hashlib.sha256(str(n).encode())
         for part in (self.X, self.values, self.std):
             digest.update(np.ascontiguousarray(part[:n]).tobytes())
+        digest.update(np.ascontiguousarray(self.slopes[self.slopes[:, 0] < n]).tobytes())
         return digest.hexdigest()[:16]
 
     def warm(self, open_queries: tuple[Query, ...]) -> Mapping[str, Any]:

@@ -70,6 +70,7 @@ class ModelBased(ABC):
     )
     learns: ClassVar[Literal["rows", "queries"]] = "rows"
     instant: ClassVar[bool] = False
+    gradients: ClassVar[bool] = False
 
     @abstractmethod
     def _outlook(self, task: Task, state: GPState, request: Request) -> Outlook:
@@ -92,7 +93,7 @@ class ModelBased(ABC):
         return Query(np.concatenate(rows), memo)
 
     def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
-        return state.after(query, answer)
+        return state.after(query, answer, self.gradients)
 
     def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
         """Whether the told rows can be looked at before the deadline; strategies without a guess just look."""

@@ -69,5 +69,11 @@ def penalised_view(task: Task, state: GPState) -> tuple[Task, GPState]:
     unknown = any(isinstance(kind, str) for kind in task.noises)
     objective = replace(task.objectives[0], noise="unknown" if unknown else None)
     return replace(task, objectives=(objective,), constraints=(), where=()), replace(
-        state, values=penalised(state.values), std=std
+        state, values=penalised(state.values), std=std, slopes=_slopes_where_held(state)
     )
+
+
+def _slopes_where_held(state: GPState) -> Array:
+    """Derivatives of the penalised objective that are those of the objective: at points that keep every limit."""
+    held = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))
+    return state.slopes[(state.slopes[:, 1] == 0) & held[state.slopes[:, 0].astype(int)]]
