@@ -277,7 +277,11 @@ def _last(items: list[Any], n: int) -> list[Any]:
 
 def task_facts(task: Task) -> dict[str, str]:
     """A task in words, a line per parameter and limit."""
-    goals = [f"{'maximize' if item.maximize else 'minimize'} {item.name}" for item in task.objectives]
+    goals = [
+        f"{'maximize' if item.maximize else 'minimize'} {item.name}"
+        + (f", {item.risk_text} over {', '.join(task.environment)}" if item.over else "")
+        for item in task.objectives
+    ]
     noise = {item.name: item.noise for item in task.objectives if item.noise is not None}
     noise |= {item.name: item.noise for item in task.constraints if item.noise is not None}
     facts = {
@@ -306,6 +310,10 @@ def _parameter_text(parameter: Any) -> str:
     if getattr(parameter, "shape", None):
         text += f", shape {parameter.shape}"
     text += f", {parameter.role}" if parameter.role != "design" else ""
+    if getattr(parameter, "normal", None):
+        text += f", normal with mean {parameter.normal[0]:g} and standard deviation {parameter.normal[1]:g}"
+    if getattr(parameter, "weights", None):
+        text += ", weights " + ", ".join(f"{weight:g}" for weight in parameter.weights)
     return text + (f", when {parameter.when}" if parameter.when else "")
 
 

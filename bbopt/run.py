@@ -25,7 +25,8 @@ SHOW_SECONDS = 0.1  # how often the progress bar is drawn anew, at most
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. best: the best feasible trial, or None; front: the best compromises of several objectives, or the
+    """What a run came to. best: the best feasible trial, or None (with environment parameters, the best
+    design: see `Optimizer.recommend`); front: the best compromises of several objectives, or the
     best trial; evaluations: trials that were answered; stopped: why it ended (budget, target, seconds, callback, exhausted);
     optimizer: the study, to look closer or to go on."""
 
@@ -78,6 +79,10 @@ def minimize(
         raise UsageError("minimize: a target is for one objective; leave it out")
     if ask_deadline is not None:
         Deadline.after(ask_deadline)  # refused now rather than at the first ask
+    if target is not None and task.environment:
+        raise UsageError(
+            "minimize: a target is for told values, which are those of single environments here; leave it out"
+        )
     worker = InProcess() if evaluator is None else evaluator
     if not isinstance(worker, Evaluator) or isinstance(worker, type):
         raise UsageError(f"minimize: expected an evaluator, such as bbopt.Processes(2), got {worker!r}")
@@ -112,9 +117,9 @@ def _shown(progress: bool, task: Task, budget: int, drive: Drive) -> Iterator[No
             nonlocal shown
             if not last and time.monotonic() - shown < SHOW_SECONDS:
                 return
-            best = drive.opt.best() if task.m == 1 else None
+            best = drive.opt.best() if task.m == 1 and not task.environment else None
             text = (
-                "nothing feasible yet"
+                ("" if task.environment else "nothing feasible yet")
                 if best is None or best.values is None
                 else f"best {next(iter(best.values.values())):.6g}"
             )

@@ -82,3 +82,13 @@ class Recommends(Protocol):
     def recommend(self, task: Task, state: Any) -> Array | None:
         """(D,) a told row, or None while there is none to recommend."""
         ...
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """A strategy with a belief of the risk of designs, where nature draws some parameters (`bbopt.environment`)."""
+
+    def judge(self, task: Task, state: Any) -> tuple[Array, float, float] | None:
+        """The design of best believed risk, as a row (D,) whose environment columns mean nothing, with the posterior mean and
+        standard deviation of that risk, inside sign; None while nothing is known."""
+        ...

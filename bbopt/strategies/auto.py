@@ -43,6 +43,8 @@ def choose(task: Task, budget: int | None = None) -> tuple[Strategy, str]:
         chosen = _of_rankings(task, needs, budget)
         if chosen is not None:
             return chosen
+    if "environment" in needs:
+        return _of_environments(task, needs, budget)
     evolution = needs <= CMAES.handles and Latent(task.space).size <= LARGEST_SIZE
     if "rankings" in needs:
         why_no_model = "the answers are rankings, and it learns from the order of rows alone"
@@ -72,6 +74,21 @@ def choose(task: Task, budget: int | None = None) -> tuple[Strategy, str]:
     if columns <= LARGEST_DIMENSION:
         return configured("sobol", {}), f"sobol: {rest}; its points cover the space evenly and learn nothing"
     return configured("random", {}), f"random: {rest}; its points are drawn uniformly and learn nothing"
+
+
+def _of_environments(task: Task, needs: frozenset[str], budget: int | None) -> tuple[Strategy, str]:
+    """The choice where nature draws some parameters: one method learns there; others cover the space."""
+    columns, missing = task.space.dimension, needs - load("environment-gp").handles
+    risk = f"the {task.objectives[0].risk_text} over {', '.join(task.environment)}"
+    if not missing and columns <= MODEL_COLUMNS:
+        made = configured("environment-gp", {} if budget is None else {"budget": budget})
+        return made, f"environment-gp: a Gaussian process over designs and environments, for {risk}"
+    why = (
+        f"no method here that learns handles {_words(missing)} beside environments"
+        if missing
+        else f"{columns} columns are too many for a Gaussian process"
+    )
+    return configured("random", {}), f"random: {why}; its points are drawn as nature draws, and learn nothing of {risk}"
 
 
 def _of_rankings(task: Task, needs: frozenset[str], budget: int | None) -> tuple[Strategy, str] | None:
