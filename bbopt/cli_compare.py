@@ -38,8 +38,8 @@ def compare(suite: tuple[str, ...], peers: tuple[str, ...], budget: int, seeds: 
 
     SUITE is core (12 problems, the default), one of `bbopt problems`, or problems by name. Peers are toolkits with the
     settings that their own documentation recommends: bbopt (the strategy auto), optuna-tpe, optuna-gp, ax, botorch (a loop as its
-    tutorials write it), cma, cobyla (SciPy's, from the centre), pymoo, smac, nevergrad, hebo, random; and bbopt:STRATEGY
-    with options. One that is not installed is left out, with a note.
+    tutorials write it), cma, cobyla (SciPy's, from the centre), pymoo, smac, nevergrad, hebo, random; bbopt:STRATEGY
+    with options; and module:Class, an adapter of your own (a `bbopt.compare.peer.Peer`). One that is not installed is left out, with a note.
 
     Runs go seed by seed and problem by problem, all peers of each one after the other, in one process with one numerical
     thread. Ctrl-C and the same command later go on where it stopped; more problems, peers and seeds may be added. The folder

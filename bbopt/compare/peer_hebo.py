@@ -71,7 +71,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class Hebo(Toolkit):
-    """Releases up to 0.3.2 need a pymoo older than 0.6."""
+    """Release 0.3.6 works beside pymoo 0.6; earlier ones need a pymoo before that and are left out, with the note, beside it."""
 
     package, module = "HEBO", "hebo.optimizers.hebo"
     name: str = "hebo"

@@ -30,20 +30,27 @@ PEERS: dict[str, str] = {
 
 
 def find(name: str) -> Peer:
-    """The peer of this name, or the strategy of bbopt that "bbopt:STRATEGY" or "bbopt:STRATEGY:option=value,..." names.
-    Raises UsageError, with what is near, for an unknown one.
+    """The peer of this name; or the strategy of bbopt that "bbopt:STRATEGY" or "bbopt:STRATEGY:option=value,..." names; or
+    an adapter of your own, "module:Class". Raises UsageError, with what is near, for an unknown one.
 
     >>> find("random").name, find("bbopt:sobol").name
     ('random', 'bbopt:sobol')
     """
     if name.startswith("bbopt:"):
         return Bbopt(name, read_strategy(name.removeprefix("bbopt:")))
-    target = PEERS.get(name)
+    target = PEERS.get(name, name if ":" in name else None)
     if target is None:
         near = difflib.get_close_matches(str(name), PEERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"compare: expected a peer of {', '.join(PEERS)}, or bbopt:STRATEGY; got {name!r}{hint}")
+        raise UsageError(
+            f"compare: expected a peer of {', '.join(PEERS)}, bbopt:STRATEGY, or module:Class; got {name!r}{hint}"
+        )
     module, _, attribute = target.partition(":")
-    made: Any = getattr(importlib.import_module(module), attribute)()
+    try:
+        made: Any = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"compare: expected a class that makes a peer without arguments at {target!r}: {error}"
+        ) from error
     peer: Peer = made
     return peer

@@ -166,7 +166,10 @@ def summarize(cells: Iterable[Cell], refused: Mapping[tuple[str, str], str] | No
         ask={peer: _seconds([cell for cell in cells if cell.peer == peer]) for peer in peers},
         verdicts=tuple(_verdict(peer, ranked, common, end, classes) for peer in ranked if is_ours(peer)),
         errors=tuple(cell for cell in cells if cell.error is not None),
-        versions={peer: tuple(sorted({cell.version for cell in cells if cell.peer == peer})) for peer in peers},
+        versions={
+            peer: tuple(sorted({cell.version for cell in cells if cell.peer == peer and cell.version}))
+            for peer in peers
+        },
         settings={cell.peer: cell.settings for cell in cells},
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -73,7 +73,7 @@ def _run(wish: _Run, connection: Connection) -> Cell:
             said = time.monotonic()
             connection.send(n)
 
-    return run_cell(wish.problem, find(wish.peer), wish.seed, wish.budget, told)
+    return replace(run_cell(wish.problem, find(wish.peer), wish.seed, wish.budget, told), peer=wish.peer)
 
 
 class Worker:
