@@ -23,8 +23,8 @@ from surrogates.slope_kernel import Sites
 from surrogates.warps import Warp
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MOST = 800  # values and derivatives in all
-FITTED = 240  # of these, what hyperparameters are fitted to
+MOST = 1500  # values and derivatives in all
+FITTED = 400  # of these, what hyperparameters are fitted to
 STEEPEST = 1e3  # standard deviations of the warped output per width of the box
 REFINE = 15  # iterations of a fit that starts from an earlier one
 
