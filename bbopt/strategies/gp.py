@@ -37,6 +37,7 @@ from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
 from bbopt.strategies.penalty import penalised_view
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
+from surrogates.saas import Lengthscales
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DRAWS = 32
@@ -53,10 +54,11 @@ class GP(ModelBased):
     (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
     network as a classifier) or "tabpfn" (where its weights are on this machine). batch: what is assumed of points that are
     out, so that several asks do not go to one place (`bbopt.acquisition.pending`). Derivatives that are told with values
-    become part of the model (`bbopt.strategies.gp_slopes`).
+    become part of the model (`bbopt.strategies.gp_slopes`). lengthscales: "dimension", a prior that grows with the number of
+    columns, or "sparse", for many columns of which few matter (`surrogates.saas`).
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension')
     """
 
     gradients: ClassVar[bool] = True
@@ -67,6 +69,7 @@ class GP(ModelBased):
     acquisition: Literal["logei", "cei+", "penalty", "frazier"] = "logei"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
     batch: Batch = "greedy"
+    lengthscales: Lengthscales = "dimension"
 
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
@@ -77,6 +80,8 @@ class GP(ModelBased):
             )
         if self.failures not in ("distance", "pfn", "tabpfn"):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
+        if self.lengthscales not in ("dimension", "sparse"):
+            raise UsageError(f"GP: expected lengthscales 'dimension' or 'sparse', got {self.lengthscales!r}")
         if self.batch not in BATCHES:
             raise UsageError(f"GP: expected batch {', '.join(BATCHES)}; got {self.batch!r}")
         if self.batch != "greedy" and self.acquisition not in ("logei", "cei+", "penalty"):
@@ -91,7 +96,9 @@ class GP(ModelBased):
             return None
         with np.errstate(all="ignore"):
             seen_task, seen = self._view(task, state)
-            model = build(seen_task, seen, seen.warm(()), self.kernel, with_region=False)
+            model = build(
+                seen_task, seen, seen.warm(()), self.kernel, with_region=False, lengthscales=self.lengthscales
+            )
             values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
             order = by_merit(values, _holds(model, seen, values))
         if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():
@@ -113,7 +120,7 @@ class GP(ModelBased):
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
         hurried = not fits_in(request.deadline, seen.observations, 1 + seen_task.c, refit=True)
-        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried)
+        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales)
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         return _Outlook(self, task, seen_task, seen, model, request.held, tried)
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from bbopt.errors import UsageError
 from bbopt.query import Answer, Key, Query, Request
+from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.gp_domain import design_size, domain_of, finite_points, spread_rows
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.haste import NO_FIT, NO_MODEL, fits_in, near_best, with_note
@@ -69,7 +70,7 @@ class Turbo:
         return state.after(query, answer, self.successes, self.failures or tolerance(task.space.dimension))
 
     def ask(self, task: Task, state: TurboState, request: Request, key: Key) -> Query:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread():
             asked = sum(query.size for query in request.open if query.memo.get("region") == state.number)
             have = len(state.rows) + state.failed + min(asked, len(request.pending))
             spread = min(max(design_size(task, self.initial, self.budget) - have, 0), request.n)
@@ -90,7 +91,7 @@ class Turbo:
             return np.array(told.X[best])
         from bbopt.strategies.turbo_model import local_model, nearest
 
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread():
             rows = np.flatnonzero(state.region == state.region[best])
             rows = rows[nearest(told.X[rows], told.X[best], np.ones(task.space.dimension))]
             model = local_model(task, _only(told, rows), {}, False)
