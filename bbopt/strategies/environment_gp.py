@@ -19,6 +19,7 @@ from bbopt.acquisition.environment import RiskGain
 from bbopt.acquisition.search import Effort, Taken, maximise
 from bbopt.deadline import Deadline
 from bbopt.query import Request
+from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.environment_model import SEED, EnvironmentModel, build
 from bbopt.strategies.environment_search import ROUNDS, best_design, distinct, first_of, pool_of
 from bbopt.strategies.failures import chance_to_work
@@ -35,6 +36,7 @@ TOLD = 48  # told designs, the best ones, among which the best is sought after t
 SOUGHT, ANY = 32, 32  # others: of least risk as the model has it now, and any
 SPREAD = 192  # designs all over the space from which these come
 PAIRED = 6  # best designs that are tried in the environments that matter to them
+EFFORT = Effort(raw=384, around=12, starts=5, iterations=25)
 NEIGHBOURS = 12  # such environments
 
 
@@ -70,7 +72,7 @@ class EnvironmentGP(ModelBased):
             return self._plain.recommend(task, state)
         if not len(state.X):
             return None
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread():
             model = build(task, state, state.warm(()), with_region=False, hurried=False)
             order = _told_designs(model, state)
         return np.array(state.X[order[0]])
@@ -79,7 +81,7 @@ class EnvironmentGP(ModelBased):
         """The design of least posterior mean of its risk among all, told or not, with that mean and its standard deviation."""
         if not len(state.X):
             return None
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread():
             model = build(task, state, state.warm(()), with_region=False, hurried=False)
             told = state.X[_told_designs(model, state)[:TOLD]]
             row = best_design(model, domain_of(task, {}), told, np.random.default_rng(SEED))
@@ -128,14 +130,12 @@ class _Outlook:
         nodes = model.nature.nodes[rng.permutation(len(model.nature.nodes))[:NEIGHBOURS]]
         pairs = domain.settle(at_environments(designs[best], columns, nodes), rng)
         score = RiskGain(functionals, risks, model.noise, region)
-        return score, pairs[np.argsort(-score.value(pairs), kind="stable")[:CENTRES]]
+        return score, pairs[np.argsort(-score.screen.value(pairs), kind="stable")[:CENTRES]]
 
     def candidates(
         self, score: RiskGain, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
     ) -> Array:
-        return maximise(score, domain, rng, centres, tried, away, Effort(raw=384, around=12, starts=6, iterations=40))[
-            0
-        ]
+        return maximise(score, domain, rng, centres, tried, away, EFFORT, score.screen)[0]
 
 
 def _told_designs(model: EnvironmentModel, state: GPState) -> Array:
