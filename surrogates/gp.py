@@ -111,9 +111,8 @@ class GaussianProcess:
         targets = np.asarray(Z, dtype=float).reshape(len(added), self.outputs)
         n, q = self.factors.shape[1], len(added)
         k = self.predictor.correlations(self.inputs.features(added))[0]  # (m, q, n)
-        rates = 1.0 / self.predictor.lengthscales[:, self.inputs.owner]
         features = self.inputs.features(added)
-        corner = prior_correlation(self.kernel, features, features, rates)
+        corner = self.predictor.prior(features, features)
         factors = np.zeros((self.outputs, n + q, n + q))
         jitter = self.jitter.copy()
         for j, f in enumerate(self.fitted):

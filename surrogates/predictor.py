@@ -158,6 +158,7 @@ class Predictor:
         scaled, points = features * rate, moments.points * rate
         r2 = (points**2).sum(axis=1)[:, None] + (scaled**2).sum(axis=1)[None, :] - 2.0 * points @ scaled.T
         direct = by_covariance * correlation_and_slope(kernel, np.maximum(r2, 0.0))[1]
+        direct *= self.share(moments.points, features)[output]
         gradient = direct @ features - moments.points * direct.sum(axis=1)[:, None]
         one = self.take(np.array([output]))
         half = one.inverse[0] @ one.correlations(features)[0][0].T  # (N, k)
@@ -166,13 +167,21 @@ class Predictor:
         along = self._along(moments, through)[output]
         return self.inputs.in_columns(self.scale[output] * (gradient * rate**2 - along))
 
+    def share(self, left: Array, right: Array) -> Array:
+        """(m, a, b) factor of the correlations between feature rows that does not depend on numbers, or (m, 1, 1)."""
+        return np.ones((len(self.scale), 1, 1))
+
+    def prior(self, left: Array, right: Array) -> Array:
+        """(m, a, b) correlations between feature rows (a, p) and (b, p) before any data."""
+        return prior_correlation(self.kernel, left, right, self._rates, self.offset)
+
     def covariance(self, A: Array, B: Array | None = None) -> Array:
         """(m, a, b) posterior covariances of the noise-free functions between the rows of A and B (default A)."""
         left = self.inputs.features(A)
         right = left if B is None else self.inputs.features(B)
         half_left = np.matmul(self.inverse, self.correlations(left)[0].transpose(0, 2, 1))
         half_right = half_left if B is None else np.matmul(self.inverse, self.correlations(right)[0].transpose(0, 2, 1))
-        prior = prior_correlation(self.kernel, left, right, self._rates, self.offset)
+        prior = self.prior(left, right)
         return np.asarray(self.scale[:, None, None] * (prior - np.matmul(half_left.transpose(0, 2, 1), half_right)))
 
 
