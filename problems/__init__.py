@@ -20,6 +20,9 @@ for rankings, and `renderer(name)` shows their points (`problems.tastes`). `Pers
 tried on `quadratic_100@start0` and `rosenbrock_100@start0` (any dimension, any seed of the start) and on `reacher`, a policy.
 Any problem is there with the other kind of answer, too: `branin@ranked`, `landscape@values`.
 
+Where nature draws some parameters (`names("environments")`), a call is one design in one environment, and the optimum that
+of a functional over them: `problem.risk(design)`.
+
 Data sets for classification, made by formula, are found by `data_set(name)`; `data_sets()` lists them.
 
 Modules are imported when one of their problems is asked for.
@@ -88,6 +91,16 @@ def _forms(form: str, separator: str, *of: str) -> dict[str, _Entry]:
 _MIXED = ("concrete_beam", "pressure_vessel", "speed_reducer", "cantilever", "car_side_impact")
 _EXTRA: dict[str, _Entry] = {
     "reacher": ("policy", "reacher", ()),
+    **{
+        f"branin_williams_{over}": ("environments", "branin_williams", (over, level))
+        for over, level in (("mean", None), ("cvar", 0.7))
+    },
+    **{f"tail_{over}": ("environments", "tail", (over,)) for over in ("mean", "worst", "var", "cvar")},
+    **{
+        f"cantilever_load_{over}": ("environments", "cantilever_load", (over, level))
+        for over, level in (("mean", None), ("cvar", 0.9))
+    },
+    "rustem_howe": ("environments", "rustem_howe", ()),
     "welded_beam_coello": ("engineering_structures", "welded_beam", ("coello",)),
     **_forms("mixed", "_", *_MIXED),
     **_forms("boeb_2024_04", "@", *_VARIED),
@@ -113,6 +126,17 @@ _SUITES: dict[str, tuple[str, ...]] = {
         "ellipsoid_10@shift0+rotate0",
     ),
     "people": ("landscape", "sunset", "poster", "tone", "verse"),
+    "environments": (
+        "branin_williams_mean",
+        "branin_williams_cvar",
+        "tail_mean",
+        "tail_worst",
+        "tail_var",
+        "tail_cvar",
+        "cantilever_load_mean",
+        "cantilever_load_cvar",
+        "rustem_howe",
+    ),
     "rank-oracles": ("quadratic_100@start0", "rosenbrock_100@start0", "reacher"),
 }
 

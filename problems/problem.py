@@ -14,8 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from bbopt.environment import Draw, draws_of
 from bbopt.errors import SpaceError, UsageError
 from bbopt.query import CoordinateRows, DirectionRows, Rows
+from bbopt.risk import risk
 from bbopt.space import Categorical, Fixed, Float, Int, Parameter, Space
 from bbopt.task import Task
 
@@ -23,6 +25,7 @@ Array = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 Formula = Callable[[Columns], Mapping[str, Array]]
 
+BLOCK = 2**16  # rows of a quadrature that are evaluated at a time
 BUILT = 2**22  # numbers of lazy rows that are built at a time
 
 
@@ -87,6 +90,36 @@ class Problem:
         bounds are not refused. Raises `SpaceError` where a name is missing or unknown, or a value is no number.
         """
         return {name: float(values[0]) for name, values in self._metrics(self.columns(params)).items()}
+
+    def risk(self, params: Mapping[str, Any], nodes: int = 256) -> float:
+        """What a design is judged by where nature draws some parameters: the functional of the objective over them.
+
+        params: of the design (environment parameters, if there, do not matter), nodes: quadrature points per continuous
+        column; levels are summed exactly. In the user's sign. Raises `UsageError` where there is no environment.
+
+        >>> import bbopt
+        >>> problem = bbopt.problems.get("tail_mean")
+        >>> round(problem.risk(problem.optimum.params) - problem.optimum.value, 4)
+        -0.0
+        """
+        task = self.task
+        if not task.environment:
+            raise UsageError(f"{self.name} has no environment parameters: call the problem for its value")
+        goal = task.objectives[0]
+        draws = draws_of(task.space)
+        worst = goal.over == "worst"
+        axes, weights = zip(*(_rule(draw, nodes, worst) for draw in draws), strict=True)
+        meshes = np.stack([mesh.ravel() for mesh in np.meshgrid(*axes, indexing="ij")], axis=1)
+        chances = np.prod([mesh.ravel() for mesh in np.meshgrid(*weights, indexing="ij")], axis=0)
+        design = {name: value for name, value in params.items() if name not in task.environment}
+        neutral = task.space.decode(task.space.neutral)
+        row = task.space.encode({**{name: neutral[name] for name in task.environment}, **design})
+        rows = np.tile(row, (len(meshes), 1))
+        rows[:, [draw.column for draw in draws]] = meshes
+        values = np.concatenate([self.evaluate(rows[i : i + BLOCK])[goal.name] for i in range(0, len(rows), BLOCK)])
+        sign = -1.0 if goal.maximize else 1.0
+        over: Any = goal.over
+        return float(sign * risk(sign * values, chances / chances.sum(), over, goal.level))
 
     def columns(self, params: Mapping[str, Any]) -> Columns:
         """One point as columns of one row, what the formula takes. Raises `SpaceError` as calling the problem does."""
@@ -157,6 +190,18 @@ class Problem:
 
     def _in_order(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
         return {name: np.asarray(metrics[name], dtype=float) for name in self.task.metrics}
+
+
+def _rule(draw: Draw, nodes: int, with_ends: bool) -> tuple[Array, Array]:
+    """Points of one environment column and their probabilities: its levels, or evenly spaced numbers weighted by the density
+    (up to 8 standard deviations of a normal one), with the ends of the box where it is the worst case that counts."""
+    if draw.values is not None and draw.weights is not None:
+        return np.asarray(draw.values), np.asarray(draw.weights)
+    mean, sd = draw.normal or (0.5, np.inf)
+    low, high = (0.0, 1.0) if draw.normal is None or with_ends else (max(0.0, mean - 8 * sd), min(1.0, mean + 8 * sd))
+    points = np.linspace(low, high, nodes) if with_ends else low + (np.arange(nodes) + 0.5) * (high - low) / nodes
+    density = np.ones(nodes) if with_ends else np.exp(-0.5 * ((points - mean) / sd) ** 2)
+    return points, density / density.sum()
 
 
 def _column(value: Any, parameter: Parameter, where: str) -> NDArray[Any]:

@@ -55,6 +55,9 @@ def initial_design(problem: str, task: Task, seed: int, n: int) -> list[dict[str
     contexts = space.roles("context")
     if contexts:
         raise UsageError(f"bench: {problem} has context parameters ({', '.join(contexts)}), which nobody gives here")
+    if task.environment:
+        raise UsageError(f"bench: {problem} has environment parameters ({', '.join(task.environment)}): the values told on the way "
+                         "are not what a design is judged by; bbopt.problems.get(name).risk(params) judges one")  # fmt: skip
     return [space.decode(rows[key]) for key in distinct]
 
 
