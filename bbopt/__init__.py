@@ -33,6 +33,7 @@ _HOMES = {
     "bbopt.evaluate_ray": ("RayEvaluator",),
     "bbopt.optimizer": ("Optimizer",),
     "bbopt.outcome": ("Batch", "Failure", "Impossible", "Outcome"),
+    "bbopt.prediction": ("Prediction",),
     "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values", "pool"),
     "bbopt.run": ("Result", "minimize"),
     "bbopt.script": ("Script", "Slates"),
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from bbopt.outcome import Failure as Failure
     from bbopt.outcome import Impossible as Impossible
     from bbopt.outcome import Outcome as Outcome
+    from bbopt.prediction import Prediction as Prediction
     from bbopt.query import CoordinateRows as CoordinateRows
     from bbopt.query import Key as Key
     from bbopt.query import Query as Query

@@ -85,6 +85,16 @@ class Recommends(Protocol):
 
 
 @runtime_checkable
+class Predicts(Protocol):
+    """A strategy whose model can be asked what it believes of any point."""
+
+    def predict(self, task: Task, state: Any, X: Array) -> tuple[Array, Array] | None:
+        """(q, m + c) means and standard deviations of the outputs, noise taken away, inside units and sign, at (q, D) rows;
+        None while nothing is known. Where a warp makes beliefs skewed: medians, and half of the 16 % to 84 % range."""
+        ...
+
+
+@runtime_checkable
 class Judges(Protocol):
     """A strategy with a belief of the risk of designs, where nature draws some parameters (`bbopt.environment`)."""
 

@@ -7,10 +7,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from bbopt.errors import UnknownTrial, UsageError
 from bbopt.fold import Fold
 from bbopt.outcome import Batch
 from bbopt.pareto import non_dominated
+from bbopt.prediction import Prediction, predictions
 from bbopt.process_name import process_name
 from bbopt.query import Query
 from bbopt.record import OK, OPEN, STATUS, Record
 from bbopt.store import Event, Store, Writer
-from bbopt.strategy import Judges, Recommends, Strategy
+from bbopt.strategy import Judges, Predicts, Recommends, Strategy
 from bbopt.task import Task
 from bbopt.trial import Trial
 
@@ -168,6 +169,29 @@ class Study:
             return self.best()
         with self._lock:
             return self._trial(number)
+
+    @overload
+    def predict(self, points: Mapping[str, Any]) -> Prediction | None: ...
+    @overload
+    def predict(self, points: Sequence[Mapping[str, Any]]) -> list[Prediction] | None: ...
+    def predict(self, points: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Prediction | list[Prediction] | None:
+        """What the strategy's model believes of the metrics at one point or at several, noise taken away, in your units and sign
+        (see `Prediction`); None before the first value. Raises UsageError where the strategy has no such model."""
+        if not isinstance(self.strategy, Predicts):
+            raise UsageError(
+                f"predict: {type(self.strategy).__name__} has no model of the metrics; take a strategy that has one, as 'gp'"
+            )
+        many = [points] if isinstance(points, Mapping) else list(points)
+        X = np.array([self.task.space.encode(params) for params in many]).reshape(len(many), self.task.space.dimension)
+        with self._advising:
+            with self._lock:
+                self._sync()
+                state = self._state()
+            belief = self.strategy.predict(self.task, state, X)
+        if belief is None:
+            return None
+        found = predictions(self.task, *belief)
+        return found[0] if isinstance(points, Mapping) else found
 
     def _best_design(self) -> Trial | None:
         """The design of best believed risk, or that of the best told value where the strategy has no belief."""

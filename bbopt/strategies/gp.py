@@ -25,11 +25,14 @@ from bbopt.acquisition.local_penalty import LocalPenalty
 from bbopt.acquisition.noisy_ei import NoisyEI
 from bbopt.acquisition.pending import BATCHES, Batch, given_pending
 from bbopt.acquisition.search import Taken, maximise, refine
+from bbopt.acquisition.thompson import PathScore
 from bbopt.deadline import Deadline
 from bbopt.errors import UsageError
 from bbopt.query import Request
+from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_model import Model, build
+from bbopt.strategies.gp_noise import believed
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.haste import fits_in
 from bbopt.strategies.merit import by_merit
@@ -37,6 +40,7 @@ from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
 from bbopt.strategies.penalty import penalised_view
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
+from surrogates.paths import draw_paths, of_values
 from surrogates.saas import Lengthscales
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -105,6 +109,15 @@ class GP(ModelBased):
             order = order[feasible[order]]
         return np.array(state.X[order[0]])
 
+    def predict(self, task: Task, state: GPState, X: Array) -> tuple[Array, Array] | None:
+        """(q, 1 + c) means and standard deviations of the outputs at (q, D) rows (see `bbopt.strategy.Predicts`)."""
+        if not len(state.X):
+            return None
+        with np.errstate(all="ignore"), one_blas_thread():
+            warm = {} if self.acquisition == "penalty" else state.warm(())
+            model = build(task, state, warm, self.kernel, with_region=False, lengthscales=self.lengthscales)
+            return believed(model.gp, model.warps, X)
+
     def _view(self, task: Task, state: GPState) -> tuple[Task, GPState]:
         """What is modelled: the outputs as they are, or the penalised objective alone."""
         return penalised_view(task, state) if self.acquisition == "penalty" else (task, state)
@@ -141,7 +154,7 @@ class _Outlook:
         return {**self.model.memo, "candidates": tried}
 
     def candidates(
-        self, score: ConstrainedLogEI | NoisyEI, domain: Domain, centres: Array, tried: Array, away: Taken,
+        self, score: ConstrainedLogEI | NoisyEI | PathScore, domain: Domain, centres: Array, tried: Array, away: Taken,
         rng: np.random.Generator,
     ) -> Array:  # fmt: skip
         extra = tried
@@ -156,7 +169,7 @@ class _Outlook:
 
     def score(
         self, domain: Domain, pending: Array, rng: np.random.Generator
-    ) -> tuple[ConstrainedLogEI | NoisyEI, Array]:
+    ) -> tuple[ConstrainedLogEI | NoisyEI | PathScore, Array]:
         model, gp, state = self.model, self.model.gp, self.state
         n, limits = len(state.X), np.zeros(self.view.c)
         region = chance_to_work(self.gp.failures, self.view, state, model.region) if len(state.failed) else None
@@ -165,6 +178,8 @@ class _Outlook:
         centres = domain.settle(state.X[order[:CENTRES]], rng)
         if self.gp.acquisition == "frazier" and model.noisy.any():
             return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
+        if self.gp.batch == "thompson":
+            return PathScore(draw_paths(of_values(gp), 1, rng), limits, region), centres
         base, drawn = given_pending(self.gp.batch, gp, model.noisy, pending, DRAWS, rng)
         if self.held:  # the best known under these values, not the best of all
             assumed = pending if drawn.shape[1] > n else pending[:0]
