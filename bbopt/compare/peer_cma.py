@@ -50,7 +50,7 @@ class _Search:
             self._function = None
             if self._view.constraints:
                 self._function = cma.ConstrainedFitnessAL(
-                    lambda x: self._told[0], lambda x: self._told[1], find_feasible_first=True
+                    lambda x: self._told[0], lambda x: self._told[1], find_feasible_first=True, logging=0
                 )
         self._starts += 1
         self._asked: list[Array] = []

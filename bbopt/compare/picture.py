@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bbopt.compare.gaps import class_of
 from bbopt.compare.summary import Summary, is_ours
-from bbopt.report.theme import Look, looks, tidy
+from bbopt.report.theme import INK, Look, looks, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +20,10 @@ COLUMNS = 3
 
 
 def looks_of(summary: Summary) -> dict[str, Look]:
-    """A look per peer; ours come first and have the first colours."""
-    return looks(sorted(summary.peers, key=lambda peer: (not is_ours(peer), summary.peers.index(peer))))
+    """A look per peer; ours come first, in the colour of the text."""
+    ours = [peer for peer in summary.peers if is_ours(peer)]
+    dark = {peer: replace(look, colour=INK, variable="ink") for peer, look in looks(ours).items()}
+    return dark | looks([peer for peer in summary.peers if not is_ours(peer)])
 
 
 def curves_figure(summary: Summary) -> Figure:
@@ -38,7 +41,7 @@ def curves_figure(summary: Summary) -> Figure:
             curve = summary.curves.get((problem, peer))
             if curve is not None:
                 ours, look = is_ours(peer), chosen[peer]
-                ax.plot(count[: len(curve)], curve, color=look.colour, linestyle="-" if ours else look.linestyle,
+                ax.plot(count[: len(curve)], curve, color=look.colour, linestyle=look.linestyle,
                         linewidth=2.4 if ours else 1.3, drawstyle="steps-post", label=peer)  # fmt: skip
         ax.set_title(f"{problem} · {class_of(problem).split(',')[0]}", loc="left")
         ax.set_xlim(1, max(2, summary.budget))

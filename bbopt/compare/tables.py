@@ -36,7 +36,7 @@ def gap_table(summary: Summary, values: Mapping[tuple[str, str], float], what: s
         texts = []
         for peer, value in zip(summary.peers, found, strict=True):
             lost, runs = summary.never.get((problem, peer), 0), len(summary.seeds.get((problem, peer), ()))
-            texts.append(_number(value) + (f" ({lost} of {runs} never feasible)" if lost else ""))
+            texts.append(_number(value) + (f" ({lost}/{runs} never)" if lost else ""))
         rows.append((problem, class_of(problem), *texts))
     return Table(what, ("problem", "class", *summary.peers), tuple(rows), frozenset(bold))
 
@@ -98,7 +98,11 @@ def all_tables(summary: Summary) -> tuple[Table, ...]:
     return (
         peer_table(summary),
         class_table(summary),
-        gap_table(summary, summary.end, f"Median log10 gap after {summary.budget} evaluations"),
+        gap_table(
+            summary,
+            summary.end,
+            f"Median log10 gap after {summary.budget} evaluations (k/n never: in k of n runs no feasible point)",
+        ),
         gap_table(
             summary, summary.area, "Median of the log10 gap averaged over all evaluations (area under the curve)"
         ),

@@ -1,12 +1,13 @@
 """The process in which peers run, one run after the other: spawned, with one numerical thread, replaced if it dies.
 
-What peers print goes to the log file of the folder; Ctrl-C is the parent's affair. A run in the process that dies is
-recorded as failed with the way the process ended.
+What peers print goes to the log file of the folder, and what some write without being asked to `scratch` in it. Ctrl-C is
+the parent's affair. A run in the process that dies is recorded as failed with the way the process ended.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from bbopt.worker_process import follow_parent, how_it_ended, kill_worker, start
 
 __all__ = ["Worker"]
 
-LOG = "peers.log"
+LOG, SCRATCH = "peers.log", "scratch"
 SAY_SECONDS = 0.5
 
 
@@ -46,7 +47,10 @@ def work(connection: Connection, folder: str) -> None:
     with (Path(folder) / LOG).open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        os.chdir(folder)  # for what peers write without being asked
+        scratch = Path(folder) / SCRATCH
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        os.chdir(scratch)
         while True:
             try:
                 wish = connection.recv()

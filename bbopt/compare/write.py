@@ -12,7 +12,6 @@ from pathlib import Path
 from bbopt.compare import gaps
 from bbopt.compare import summary as summaries
 from bbopt.compare.cell import Cell, read_cell
-from bbopt.compare.gaps import FLOOR
 from bbopt.compare.picture import curves_figure, seconds_figure
 from bbopt.compare.summary import Summary
 from bbopt.compare.tables import all_tables, verdict_lines
@@ -97,7 +96,7 @@ def write_comparison(
         title="bbopt beside other toolkits",
         css=Markup(css.replace("LIGHT", light).replace("DARK", dark)),
         lead=f"{len(summary.peers)} peers on {len(summary.problems)} problems, {summary.budget} evaluations per run, "
-        f"{runs} runs. Gaps are to the known optimum, and not let below {FLOOR:g} of it.",
+        f"{runs} runs. A gap is the distance of the best feasible value from the known optimum.",
         verdict=verdict_lines(summary.verdicts),
         notes=notes_of(summary, left_out or {}, refused or {}),
         tables=all_tables(summary),
