@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogates.gp import GaussianProcess
+from surrogates.gp import GaussianProcess, condition
 from surrogates.kernels import Kernel
 
 Array = NDArray[np.float64]
@@ -69,6 +69,13 @@ class Paths:
         told = inputs.features(predictor.X)
         by_feature += (rates**2)[:, None, :] * (np.matmul(pull, told) - points[None] * pull.sum(axis=2)[:, :, None])
         return values.T, inputs.in_columns(by_feature).transpose(1, 0, 2)
+
+
+def of_values(gp: GaussianProcess) -> GaussianProcess:
+    """The same process given its told values alone: paths know nothing of derivatives that may have been told with them."""
+    if type(gp) is GaussianProcess:
+        return gp
+    return condition(gp.inputs, gp.X, gp.Z, gp.fitted, gp.kernel, gp.variances)
 
 
 def draw_paths(gp: GaussianProcess, count: int, rng: np.random.Generator, features: int = FEATURES) -> Paths:

@@ -4,8 +4,8 @@
     believer    they have their posterior means (kriging believer)
     liar-min, liar-mean, liar-max
                 their objective is the lowest, mean or highest value told so far (constant liar); constraints have their means
-    penalised, thompson
-                nothing: what keeps points apart is a penalty around each (`acquisition.local_penalty`), or chance
+    penalised   nothing: a penalty around each keeps others away (`acquisition.local_penalty`)
+    thompson    nothing: every point is the best one of a function of its own (`acquisition.thompson`)
 
 Believer and liars are those of Ginsbourger, Le Riche, Carraro 2010, "Kriging is well-suited to parallelize optimization",
 sections 4.2 and 4.3; the lowest value is the liar that stays closest to what is known, the highest explores most.
@@ -37,7 +37,8 @@ LIARS: Mapping[str, Callable[[Array], Array]] = {
 def given_pending(
     batch: Batch, gp: GaussianProcess, noisy: NDArray[np.bool_], pending: Array, draws: int, rng: np.random.Generator
 ) -> tuple[Predictor, Array]:
-    """The model given what is assumed, and (m, k, S) values of the k = n told and assumed points that it was given.
+    """The model given what is assumed, and (m, k, S) values of the k = n told and assumed points that it was given. Not for
+    "thompson", which needs no such model.
 
     noisy: (m,) outputs whose told values are integrated over; pending: (p, D); draws: S where something is drawn.
 
@@ -51,7 +52,7 @@ def given_pending(
     ((1, 7, 1), 1.0)
     """
     nobody = pending[:0]
-    if batch in ("penalised", "thompson") or not len(pending):
+    if batch == "penalised" or not len(pending):
         if not noisy.any():
             return gp.predictor, gp.Z.T[:, :, None]
         drawn = draw_values(gp, noisy, nobody, draws, rng)
