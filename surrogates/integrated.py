@@ -127,7 +127,8 @@ class _Nodes:
         return np.asarray(self._correlations(W) @ self.weights.T)
 
     def pull(self, W: Array, by: Array) -> Array:
-        pulled = self._correlations(W) * (by @ self.weights)
+        each = by if len(self.weights) > 1 else by.sum(axis=1, keepdims=True)
+        pulled = self._correlations(W) * (each @ self.weights)
         slopes = (pulled @ self._placed - pulled.sum(axis=1)[:, None] * self._features(W)) * self.rates**2
         full = np.zeros((len(W), len(self.feature)))
         full[:, self.feature] = slopes
