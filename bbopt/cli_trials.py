@@ -24,7 +24,9 @@ NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -0.5 is a value; cli_inpu
 std_option = click.option("--std", multiple=True, metavar="[METRIC=]SD", help="Standard error of a value; repeatable.")
 cost_option = click.option("--cost", type=float, help="What the evaluation cost, in a unit of your own.")
 gradient_option = click.option(
-    "--gradient", metavar="JSON", help='Derivatives by parameter, {"x": 0.2}; with several metrics, {"cost": {"x": 0.2}}.'
+    "--gradient",
+    metavar="JSON",
+    help='Derivatives by parameter, {"x": 0.2}; with several metrics, {"cost": {"x": 0.2}}.',
 )
 
 
@@ -39,10 +41,12 @@ gradient_option = click.option(
 @click.option("--context", multiple=True, metavar="NAME=VALUE", help="A value of a context parameter; repeatable.")
 @click.option("--lease", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="Give the trial to somebody else if it is not answered in this time.")  # fmt: skip
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="Be back in this time, with less thought if need be; a note says what was left out.")  # fmt: skip
 @click.option("--owner", metavar="W", help="Who will answer, as `bbopt show` tells it. [default: host and process]")
 @json_option
 def ask(store: str, name: str, count: int | None, fewer: bool, whole: bool, fixed: tuple[str, ...],
-        context: tuple[str, ...], lease: float | None, owner: str | None, as_json: bool) -> None:  # fmt: skip
+        context: tuple[str, ...], lease: float | None, deadline: float | None, owner: str | None, as_json: bool) -> None:  # fmt: skip
     """Ask for the next point of a study, or for several.
 
     \b
@@ -59,8 +63,8 @@ def ask(store: str, name: str, count: int | None, fewer: bool, whole: bool, fixe
     """
     if fewer and count is None:
         raise click.UsageError("--fewer goes with --count")
-    if whole and (fewer or fixed or context):
-        raise click.UsageError("--whole goes without --fewer, --fixed and --context")
+    if whole and (fewer or fixed or context or deadline):
+        raise click.UsageError("--whole goes without --fewer, --fixed, --context and --deadline")
     with opened(store, name, asks=True) as opt:
         space = opt.task.space
         held = params_of(fixed, space, "--fixed"), params_of(context, space, "--context")
@@ -68,7 +72,9 @@ def ask(store: str, name: str, count: int | None, fewer: bool, whole: bool, fixe
             query = opt.ask_query(count or SLATE, owner=owner, lease=lease)
             trials = [opt.trial(number) for number in query.numbers]
         else:
-            trials = opt.ask(count or 1, fewer=fewer, fixed=held[0], context=held[1], owner=owner, lease=lease)
+            trials = opt.ask(
+                count or 1, fewer=fewer, fixed=held[0], context=held[1], owner=owner, lease=lease, deadline=deadline
+            )
         for text in dict.fromkeys(trial.note for trial in trials if trial.note):
             note(f"note: {text}")
         _show(trials, opt, as_json)

@@ -167,7 +167,7 @@ async def ask(
     def work() -> list[int]:
         check_goes_on(room)
         trials = room.opt.ask(body.count, fewer=body.fewer, fixed=body.fixed, context=body.context, lease=body.lease,
-                              owner=body.owner or f"{who.role}:{who.name}")  # fmt: skip
+                              deadline=body.deadline, owner=body.owner or f"{who.role}:{who.name}")  # fmt: skip
         return [trial.number for trial in trials]
 
     def trials() -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _trial(trial: bbopt.Trial) -> dict[str, Any]:
 def tell(request: Request, study: StudyName, body: Tell, _: Program) -> Any:
     """Record a result; it is on the disk when this returns. The same result again is a no-op, another one is 409."""
     opt = room_of(request, study).opt
-    opt.tell(with_attempt(body.number, body.attempt), body.values, std=body.std, cost=body.cost)
+    opt.tell(with_attempt(body.number, body.attempt), body.values, std=body.std, cost=body.cost, gradient=body.gradient)
     return _trial(opt.trial(body.number))
 
 

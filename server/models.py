@@ -211,6 +211,7 @@ class Trial(Reply):
     values: dict[str, float] | None
     std: dict[str, float]
     cost: float | None
+    gradient: dict[str, dict[str, Any]]
     feasible: bool | None
     owner: str
     reason: str
@@ -238,6 +239,9 @@ class Ask(Request):
     fixed: Annotated[dict[Name, Any], Field(max_length=1000)] = Field({}, description="Values that these trials keep.")
     context: Annotated[dict[Name, Any], Field(max_length=1000)] = Field({}, description="Of the context parameters.")
     lease: float | None = Field(None, gt=0, le=1e9, description="Seconds after which an open trial goes out again.")
+    deadline: float | None = Field(
+        None, gt=0, le=1e9, description="Seconds that the choice may take; the note says what was left out."
+    )
     owner: Name | None = Field(None, description="Who works on them; default: the program's name.")
 
 
@@ -249,6 +253,9 @@ class Tell(Request):
     values: Values = Field(description="By metric; a bare number for a single one.")
     std: Values | None = Field(None, description="Standard errors.")
     cost: Real | None = None
+    gradient: Annotated[dict[Name, Any], Field(max_length=1000)] | None = Field(
+        None, description="Derivatives by parameter, or by metric and parameter."
+    )
     attempt: int | None = Field(None, ge=1, le=2**31)
 
 

@@ -201,6 +201,8 @@ def test_ask_with_everything(store: Path, tmp_path: Path) -> None:
     asked = read("ask", store, "beam", "--fixed", "steel=1", "--fixed", "bolts=4", "--owner", "me", "--lease", 60)
     (trial,) = asked["trials"]
     assert (trial["params"]["steel"], trial["params"]["bolts"], trial["owner"]) == ("1", 4, "me")
+    (late,) = read("ask", store, "beam", "--deadline", 1e-9)["trials"]
+    assert "deadline 1e-09 s" in late["note"]
     task = {**CURVE, "space": {**CURVE["space"], "day": {"type": "Int", "low": 1, "high": 7, "role": "context"}}}
     run("create", store, "daily", "--task", "-", "--strategy", "random", input=json.dumps(task))
     assert "context" in refused(1, "ask", store, "daily")
@@ -215,6 +217,8 @@ def test_ask_refuses(store: Path, tmp_path: Path) -> None:
         (("--fixed", "bolts=3", "--fixed", "bolts=4"), "twice"),
         (("--count", "0"), "0"),
         (("--lease", "0"), "lease"),
+        (("--deadline", "0"), "deadline"),
+        (("--whole", "--deadline", "1"), "--deadline"),
         (("--fewer",), "--count"),
     ):
         assert message in refused(2, "ask", store, "beam", *words)

@@ -146,6 +146,13 @@ def test_context_fixed_lease_and_owner(tmp_path: Path) -> None:
         assert (trial["params"]["y"], trial["context"], trial["owner"]) == (0.25, {"heat": 40.0}, "bench 3")
         (again,) = ask(server, context={"heat": 40}, fixed={"y": 0.25})
         assert (again["number"], again["attempt"]) == (trial["number"], 2), "the lease ran out"
+        told = {"number": again["number"], "values": 1.0, "gradient": {"x": 0.5}}
+        answer = server.post(f"{HERE}/tell", told, "program")
+        assert answer.json()["trial"]["gradient"] == {"objective": {"x": 0.5}}
+        wrong = {**told, "gradient": {"x": [[1]]}}
+        assert refusal(server.post(f"{HERE}/tell", wrong, "program"))[0] == 422
+        (late,) = ask(server, context={"heat": 40}, deadline=1e-9)
+        assert "deadline" in late["note"]
         assert refusal(server.post(f"{HERE}/ask", {}, "program")) == (422, "UsageError")
         assert refusal(server.post(f"{HERE}/ask", {"context": {"heat": 40}, "fixed": {"z": 1}}, "program")) == (
             422,
