@@ -22,6 +22,7 @@ SAYS = {  # what the output shows, as regular expressions
     "own_strategy": r"best \{",
     "certified_defence": r"no denoiser( +[\d.]+){5}\n +denoiser, by pixels( +[\d.]+){5}\n +denoiser, by weights( +[\d.]+){5}\n$",
     "solver_in_the_loop": r"16 solutions .*\n +coarse solver alone +0\.0\d+ .*\n.*\n.*\n +rollouts, values alone +0\.\d+ .*s\n$",
+    "random_load": r"on average: [\d.]+ x [\d.]+ inches cost -?[\d.]+ .*\n *in the worst tenth: .*\n +at worst: .*\n$",
     "rank_pictures": r"distance from the tree in mind: 0\.[2-9]\d at first, 0\.[0-3]\d at last\nits picture is [\d,]+ characters of SVG\n",
     "worker_over_http": r"best of \d+: Trial\(number=\d+, params=\{'tuning'.*status='ok'.*\n$",
     "ranked_landscape": r"^(after +\d+ rankings: \d\.\d\d from the picture in mind\n){4}$",
