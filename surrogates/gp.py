@@ -152,20 +152,19 @@ class GaussianProcess:
 
     def hyperparameters(self) -> dict[str, Any]:
         """The hyperparameters as plain data, per output: what `condition` needs besides the rows."""
-        return {
-            "kernel": self.kernel,
-            "lengthscales": np.stack([f.lengthscales for f in self.fitted]),
-            "scale": self._scales,
-            "noise": np.array([f.noise for f in self.fitted]),
-            "mean": self._means,
-            "nugget": np.array([f.nugget for f in self.fitted]),
-        }
+        return hyperparameters_of(self.kernel, self.fitted)
 
     def botorch_model(self) -> SingleTaskGP | ModelListGP:
         """The same posterior as a BoTorch model (see `surrogates.gp_botorch`); MissingPackage where torch is absent."""
         from surrogates.gp_botorch import to_botorch
 
         return to_botorch(self)
+
+
+def hyperparameters_of(kernel: Kernel, fitted: Sequence[Fitted]) -> dict[str, Any]:
+    """Hyperparameters of several outputs as plain data."""
+    plain = {name: np.array([getattr(f, name) for f in fitted]) for name in ("scale", "noise", "mean", "nugget")}
+    return {"kernel": kernel, "lengthscales": np.stack([f.lengthscales for f in fitted]), **plain}
 
 
 def inverse_factors(C: Array, nuggets: Array) -> Array:

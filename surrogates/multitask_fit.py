@@ -180,7 +180,9 @@ class TaskObjective:
         solution = self._solve(theta, z, variances)
         log_likelihood, mean = (-1e10, 0.0) if solution is None else solution[:2]
         fitted = Fitted(everywhere, scale, noise, mean, self.base.prior.nugget, -value, evaluations)
-        return TaskFit(fitted, W, v, log_likelihood, self.size + int(self.free.any()))
+        free, r = self.count * (self.rank + 1), self.rank
+        of_between = min(self.count * (self.count + 1) // 2, free - r * (r - 1) // 2)  # turning W changes nothing
+        return TaskFit(fitted, W, v, log_likelihood, self.size - free + of_between + int(self.free.any()))
 
 
 def fit_tasks(

@@ -14,10 +14,11 @@ import numpy as np
 
 from bbopt.strategies.gp_slopes import model_with_slopes
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.gp_tasks import model_of_tasks, task_column
 from bbopt.strategies.haste import NO_FIT
 from bbopt.task import Task
 from surrogates.columns import Inputs
-from surrogates.gp import GaussianProcess, condition
+from surrogates.gp import GaussianProcess, condition, hyperparameters_of
 from surrogates.kernels import Kernel
 from surrogates.map_fit import Fitted, Objective, Prior, fit_map
 from surrogates.region import fit_region
@@ -97,11 +98,19 @@ def build(
         starts = [(fit, *((_fitted(warm, j),) if warm else ())) for j, fit in enumerate(fitted)]
         priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(learnt, noisy, strict=True)]
         gp = model_with_slopes(inputs, state, warps, Z, starts, priors, kernel, variances, refit=due and not hurried)
+    column, parts = None if gp or lengthscales == "sparse" else task_column(task), {}
+    if column is not None:
+        priors = [_prior(inputs.dimension, *kind) for kind in zip(learnt, noisy, strict=True)]
+        with_tasks = model_of_tasks(
+            inputs, column, state.X, Z, fitted, priors, kernel, variances, warm, due and not hurried, choose=selected == n
+        )
+        if with_tasks is not None:
+            gp, parts = with_tasks[0], hyperparameters_of(kernel, fitted) | {"tasks": with_tasks[1]}
     gp = condition(inputs, state.X, Z, fitted, kernel, variances) if gp is None else gp
     region = None
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
-    memo = gp.hyperparameters() | schedule_memo(state, at, selected, names, warps, region)
+    memo = (parts or gp.hyperparameters()) | schedule_memo(state, at, selected, names, warps, region)
     if hurried and due:
         memo["note"] = NO_FIT
     if gp.jitter.any():
