@@ -144,6 +144,10 @@ class GaussianProcess:
         weights = np.matmul(inverse.transpose(0, 2, 1), np.matmul(inverse, values - base.mean[:, None, None]))
         return replace(base, X=rows, inverse=inverse, weights=weights)
 
+    def of_values(self) -> GaussianProcess:
+        """The posterior of the told values alone, without what a subclass knows besides: this one itself."""
+        return self
+
     def leave_one_out(self) -> tuple[Array, Array]:
         """(n, m) means and variances of each target predicted from all others (equations 5.12 in the book)."""
         diagonal = (self.predictor.inverse**2).sum(axis=1).T  # (n, m) of (C + D)^-1

@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bbopt.errors import UsageError
 from surrogates.columns import Inputs
-from surrogates.gp import GaussianProcess, inverse_factors
+from surrogates.gp import GaussianProcess, condition, inverse_factors
 from surrogates.kernels import Kernel, correlation_and_slope, curvatures
 from surrogates.map_fit import Fitted, factor
 from surrogates.predictor import FLOOR, Moments, Predictor
@@ -123,6 +123,9 @@ class SlopeProcess(GaussianProcess):
         one = super().output(index)
         assert isinstance(one, SlopeProcess)
         return replace(one, slopes=self.slopes[index : index + 1])
+
+    def of_values(self) -> GaussianProcess:
+        return condition(self.inputs, self.X, self.Z, self.fitted, self.kernel, self.variances)
 
     def given(self, X: Array, Z: Array, variances: Array | None = None) -> SlopeProcess:
         more = super().given(X, Z, variances)

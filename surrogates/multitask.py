@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bbopt.errors import UsageError
 from surrogates.columns import Inputs
-from surrogates.gp import GaussianProcess, inverse_factors
+from surrogates.gp import GaussianProcess, condition, inverse_factors
 from surrogates.kernels import Kernel
 from surrogates.map_fit import Fitted, factor
 from surrogates.predictor import FLOOR, Moments, Predictor, prior_correlation
@@ -102,12 +102,13 @@ class TaskProcess(GaussianProcess):
     """Posterior of m outputs after n rows, of tasks by a column or all of task 0, and e elder rows of other tasks.
 
     Made by `condition_tasks`. between: (m, T, T) in units of the scale; factors: (m, e + n, e + n), elder rows first. The
-    lengthscale of the task column is infinite: it has no part in the distances.
+    lengthscale of the task column is infinite: it has no part in the distances. plain: hyperparameters of a model without tasks.
     """
 
     between: Array = field(default_factory=lambda: np.ones((1, 1, 1)))
     column: int | None = None
     elder: Elder = field(default_factory=lambda: Elder.none(1, 1))
+    plain: tuple[Fitted, ...] = ()
 
     @cached_property
     def predictor(self) -> TaskPredictor:
@@ -130,6 +131,9 @@ class TaskProcess(GaussianProcess):
         assert isinstance(one, TaskProcess)
         elder = replace(self.elder, Z=self.elder.Z[pick], variances=self.elder.variances[pick])
         return replace(one, between=self.between[pick], elder=elder)
+
+    def of_values(self) -> GaussianProcess:
+        return condition(self.inputs, self.X, self.Z, self.plain or self.fitted, self.kernel, self.variances)
 
     def given_exactly(self, X: Array, values: Array, nuggets: Array) -> TaskPredictor:
         rows, e = np.concatenate([self.X, X]), len(self.elder.X)
@@ -183,11 +187,12 @@ def condition_tasks(
     elder: Elder | None = None,
     kernel: Kernel = "rbf",
     variances: Array | None = None,
+    plain: Sequence[Fitted] = (),
 ) -> TaskProcess:
     """The posterior of m outputs given X (n, d), Z (n, m), variances (n, m) or None, and rows of other tasks.
 
     between: (m, T, T) task covariances in units of each output's scale; column: of X, whose levels are the tasks, or None
-    where all rows are of task 0 and the `elder` ones of others.
+    where all rows are of task 0 and the `elder` ones of others; plain: hyperparameters of a model without tasks, if there are.
 
     >>> one = Fitted(np.array([0.5, np.inf]), 1.0, 0.0, 0.0, 1e-9, 0.0, 0)
     >>> inputs = Inputs(("float", "category"), (0, 2), (0, 1))
@@ -207,4 +212,6 @@ def condition_tasks(
         if found is None:
             raise FloatingPointError("covariance of the told points is not finite")
         factors[j], jitters[j] = found
-    return TaskProcess(inputs, kernel, rows, targets, variances, tuple(fitted), factors, jitters, between, column, old)
+    return TaskProcess(
+        inputs, kernel, rows, targets, variances, tuple(fitted), factors, jitters, between, column, old, tuple(plain)
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogates.gp import GaussianProcess, condition
+from surrogates.gp import GaussianProcess
 from surrogates.kernels import Kernel
 
 Array = NDArray[np.float64]
@@ -73,9 +73,7 @@ class Paths:
 
 def of_values(gp: GaussianProcess) -> GaussianProcess:
     """The same process given its told values alone: paths know nothing of derivatives that may have been told with them."""
-    if type(gp) is GaussianProcess:
-        return gp
-    return condition(gp.inputs, gp.X, gp.Z, gp.fitted, gp.kernel, gp.variances)
+    return gp.of_values()
 
 
 def draw_paths(gp: GaussianProcess, count: int, rng: np.random.Generator, features: int = FEATURES) -> Paths:

@@ -64,6 +64,13 @@ class GPState:
         added = np.column_stack([len(self.X) + row, output, column, slopes[row, output, column]])
         return np.concatenate([self.slopes, added])
 
+    def pick(self, kept: Array) -> GPState:
+        """The state of some of the told rows, (n,) bool, with their derivatives."""
+        number = np.cumsum(kept) - 1
+        slopes = self.slopes[kept[self.slopes[:, 0].astype(int)]]
+        slopes[:, 0] = number[slopes[:, 0].astype(int)]
+        return replace(self, X=self.X[kept], values=self.values[kept], std=self.std[kept], slopes=slopes)
+
     @property
     def observations(self) -> int:
         """How many rows a model of all this has: values, and told derivatives of the output that has the most."""

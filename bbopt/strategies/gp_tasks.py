@@ -80,7 +80,7 @@ def model_of_tasks(
         return None
     if not refit:
         fitted = [_kept(before, j) for j in range(len(plain))]
-        model = condition_tasks(inputs, X, Z, fitted, before["between"], column, None, kernel, variances)
+        model = condition_tasks(inputs, X, Z, fitted, before["between"], column, None, kernel, variances, plain)
         return model, dict(before)
     n, count = len(X), inputs.levels[column]
     fits: list[TaskFit] = []
@@ -103,7 +103,7 @@ def model_of_tasks(
         return None
     between = np.stack([fit.between for fit in fits])
     fitted = [fit.fitted for fit in fits]
-    model = condition_tasks(inputs, X, Z, fitted, between, column, None, kernel, variances)
+    model = condition_tasks(inputs, X, Z, fitted, between, column, None, kernel, variances, plain)
     parts = {"between": between, "W": np.stack([fit.W for fit in fits]), "v": np.stack([fit.v for fit in fits])}
     return model, hyperparameters_of(kernel, fitted) | parts
 
