@@ -11,9 +11,10 @@ from bbopt.errors import UsageError
 from bbopt.optimizer import Optimizer
 from bbopt.query import Query, Values
 from bbopt.space import Float, Space
+from bbopt.strategies import turbo_draws
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.turbo import Turbo
-from bbopt.strategies.turbo_draws import Scene, by_features, choose
+from bbopt.strategies.turbo_draws import Scene, choose
 from bbopt.strategies.turbo_model import RegionPrior, bilog, local_model, nearest, prior
 from bbopt.task import Constraint, Objective, Task
 from surrogates.columns import Inputs
@@ -36,24 +37,21 @@ def model(n: int = 20, d: int = 3, noise: float = 0.0) -> GaussianProcess:
     return condition(Inputs.continuous(d), X, Z, fitted, "matern52")
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_draws_by_features_have_the_posteriors_moments(noise: float) -> None:
-    """4000 draws in 200 sets of features. Bounds: 5 standard errors, and 1 % of the prior scale for the features."""
-    gp = model(noise=noise)
+@pytest.mark.parametrize("exact", [0, 500])
+def test_draws_of_few_and_of_many_candidates_have_the_posteriors_moments(
+    exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2000 draws in 100 sets of features. Bounds: 5 standard errors, and 1 % of the prior scale for the features."""
+    monkeypatch.setattr(turbo_draws, "EXACT", exact)
+    gp = model(noise=0.01)
     X = np.random.default_rng(1).random((5, 3))
-    draws = np.concatenate([by_features(gp, X, 20, np.random.default_rng(seed)) for seed in range(200)])
+    draws = np.concatenate([turbo_draws.sample(gp, X, 20, np.random.default_rng(seed)) for seed in range(100)])
     mean, variance = gp.mean_variance(X)
-    assert draws.shape == (4000, 5, 2)
-    assert (np.abs(draws.mean(axis=0) - mean) < 5.0 * np.sqrt(variance / 4000) + 0.01).all()
+    assert draws.shape == (2000, 5, 2)
+    assert (np.abs(draws.mean(axis=0) - mean) < 5.0 * np.sqrt(variance / 2000) + 0.01).all()
     for j in range(2):
         covariance = np.cov(draws[:, :, j].T)
-        assert np.abs(covariance - gp.covariance(X)[j]).max() < 0.013 + 5.0 * variance[:, j].max() * np.sqrt(2.0 / 4000)
-
-
-def test_a_draw_goes_through_exact_values() -> None:
-    gp = model()
-    draws = by_features(gp, gp.X, 3, np.random.default_rng(0))
-    assert np.abs(draws - gp.Z).max() < 0.02
+        assert np.abs(covariance - gp.covariance(X)[j]).max() < 0.013 + 5.0 * variance[:, j].max() * np.sqrt(2.0 / 2000)
 
 
 def test_choices_are_distinct_allowed_and_by_the_rule() -> None:

@@ -17,11 +17,11 @@ from bbopt.strategies.model_based import NEAR, NEAR_PENDING
 from bbopt.strategies.turbo_region import TurboState, better_first
 from bbopt.task import Task
 from surrogates.gp import GaussianProcess
+from surrogates.paths import draw_paths
 from surrogates.region import fit_region
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EXACT = 500  # candidates up to which draws are exact and joint
-FEATURES = 1024
 FAILED_ROWS = 200  # of either kind, the nearest to the best, in the model of the failing region
 LIKELY = float(np.log(0.5))
 
@@ -57,36 +57,11 @@ def choose(scene: Scene, n: int, rng: np.random.Generator) -> Array:
 
 
 def sample(gp: GaussianProcess, X: Array, count: int, rng: np.random.Generator) -> Array:
-    """(count, k, m) posterior draws at (k, d) candidates: exact and joint, or by random features where they are many."""
-    return gp.sample(X, count, rng) if len(X) <= EXACT else by_features(gp, X, count, rng)
-
-
-def by_features(gp: GaussianProcess, X: Array, count: int, rng: np.random.Generator) -> Array:
-    """(count, k, m) draws by Matheron's rule: a prior draw, corrected by what it misses at the told rows.
-
-    Wilson et al. 2020, "Efficiently Sampling Functions from Gaussian Process Posteriors" (arXiv 2002.09309, equation 11); the
-    prior draw has `FEATURES` random Fourier features, the correction is exact. Frequencies of a Matern 5/2 kernel are Student's
-    t with 5 degrees of freedom, in units of 1 / lengthscale. For a model with that kernel.
-    """
-    told, new = gp.inputs.features(gp.X), gp.inputs.features(X)
-    predictor = gp.predictor
-    across = predictor.correlations(new)[0]  # (m, k, n)
-    draws = np.empty((count, len(X), gp.outputs))
-    for j, fit in enumerate(gp.fitted):
-        rates = 1.0 / fit.lengthscales[gp.inputs.owner]
-        spread = np.sqrt(5.0 / rng.chisquare(5.0, FEATURES))
-        omega = rates[:, None] * rng.standard_normal((new.shape[1], FEATURES)) * spread
-        phase = rng.uniform(0.0, 2.0 * np.pi, FEATURES)
-        weights = rng.standard_normal((FEATURES, count)) * np.sqrt(2.0 * fit.scale / FEATURES)
-        prior_new, prior_told = (np.cos(part @ omega + phase) @ weights for part in (new, told))
-        noise = np.full(len(told), fit.noise + fit.scale * (fit.nugget + gp.jitter[j]))
-        if gp.variances is not None:
-            noise = noise + gp.variances[:, j]
-        seen = prior_told + np.sqrt(noise)[:, None] * rng.standard_normal(prior_told.shape)
-        inverse = predictor.inverse[j]
-        missed = inverse.T @ (inverse @ (gp.Z[:, j, None] - fit.mean - seen))
-        draws[:, :, j] = (fit.mean + prior_new + across[j] @ missed).T
-    return draws
+    """(count, k, m) posterior draws at (k, d) candidates: exact and joint, or paths (`surrogates.paths`) of many candidates."""
+    if len(X) <= EXACT:
+        return gp.sample(X, count, rng)
+    each = (draw_paths(gp.output(j), count, rng).value(X) for j in range(gp.outputs))  # one by one: they are large
+    return np.concatenate(list(each), axis=2)
 
 
 def away_from(task: Task, told: GPState, pending: Array, distance: float | None = None) -> Taken:
