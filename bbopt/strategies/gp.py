@@ -5,7 +5,9 @@ data ask for it (`surrogates.warps`); log expected improvement times the probabi
 noise and pending points leave open (`bbopt.acquisition.constrained`); while nothing feasible is known, the probability
 of feasibility alone. By the names of Yu, Picard, Ahmed 2024 (arXiv 2404.04495) that is CEI; their CEI+ and their penalty are
 options (`bbopt.acquisition.constrained`, `bbopt.strategies.penalty`). Candidates near the constrained optimum of the model itself give the last digits
-(`bbopt.acquisition.finish`). References: Frazier 2018 (arXiv 1807.02811), Gardner et al. 2014 (ICML), Letham et al. 2019
+(`bbopt.acquisition.finish`). Over continuous boxes the search begins around the centre and goes on in a trust region around the
+best row, with a model of its own, until that has become small; then every other row is sought elsewhere
+(`bbopt.strategies.nearby`). References: Frazier 2018 (arXiv 1807.02811), Gardner et al. 2014 (ICML), Letham et al. 2019
 (arXiv 1706.07094), Ament et al. 2023 (arXiv 2310.20708), Hvarfner et al. 2024 (arXiv 2402.02229).
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,16 +29,22 @@ from bbopt.acquisition.pending import BATCHES, Batch, given_pending
 from bbopt.acquisition.search import Taken, maximise, refine
 from bbopt.acquisition.thompson import PathScore
 from bbopt.deadline import Deadline
+from bbopt.earlier_data import encode_earlier
 from bbopt.errors import UsageError
-from bbopt.query import Request
+from bbopt.query import Key, Request
 from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.failures import chance_to_work, rough_chance
+from bbopt.strategies.gp_domain import spread_rows
+from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
+from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
-from bbopt.strategies.gp_noise import believed
+from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.haste import fits_in
+from bbopt.strategies.local_start import centred_rows, simplex_rows
 from bbopt.strategies.merit import by_merit
-from bbopt.strategies.model_based import CENTRES, ModelBased, check_counts
+from bbopt.strategies.model_based import CENTRES, ModelBased, Outlook, check_counts
+from bbopt.strategies.nearby import nearby, rows_around
 from bbopt.strategies.penalty import penalised_view
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
@@ -52,17 +60,19 @@ class GP(ModelBased):
     """Gaussian process with constrained (noisy) log expected improvement.
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
-    of `budget`. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei";
+    of `budget`; d + 1 around the centre where the search is local. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei";
     "cei+", where a constraint that holds rather than not is taken to hold; "penalty", expected improvement of
     f + rho sum max(0, g)^2; or "frazier" for the decision-theoretic expected improvement under noise
     (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
     network as a classifier) or "tabpfn" (where its weights are on this machine). batch: what is assumed of points that are
     out, so that several asks do not go to one place (`bbopt.acquisition.pending`). Derivatives that are told with values
     become part of the model (`bbopt.strategies.gp_slopes`). lengthscales: "dimension", a prior that grows with the number of
-    columns, or "sparse", for many columns of which few matter (`surrogates.saas`).
+    columns, or "sparse", for many columns of which few matter (`surrogates.saas`). search: "local" begins around the centre of
+    the box and stays near the best row while that pays (`bbopt.strategies.gp_local`), where all columns are continuous and
+    values exact; "whole" seeks every row in the whole box. Other than default acquisitions and batches always do the latter.
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local')
     """
 
     gradients: ClassVar[bool] = True
@@ -74,6 +84,8 @@ class GP(ModelBased):
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
     batch: Batch = "greedy"
     lengthscales: Lengthscales = "dimension"
+    search: Literal["local", "whole"] = "local"
+    earlier: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
@@ -86,13 +98,21 @@ class GP(ModelBased):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
         if self.lengthscales not in ("dimension", "sparse"):
             raise UsageError(f"GP: expected lengthscales 'dimension' or 'sparse', got {self.lengthscales!r}")
+        if self.search not in ("local", "whole"):
+            raise UsageError(f"GP: expected search 'local' or 'whole', got {self.search!r}")
         if self.batch not in BATCHES:
             raise UsageError(f"GP: expected batch {', '.join(BATCHES)}; got {self.batch!r}")
         if self.batch != "greedy" and self.acquisition not in ("logei", "cei+", "penalty"):
             raise UsageError(
                 f"GP: batch {self.batch!r} goes with acquisition 'logei', 'cei+' or 'penalty', got {self.acquisition!r}"
             )
+        if self.noise not in NOISE_MODELS:
+            raise UsageError(f"GP: expected noise {', '.join(NOISE_MODELS)}; got {self.noise!r}")
         check_counts(self)
+        check_option(self)
+
+    def init(self, task: Task, key: Key) -> GPState:
+        return replace(super().init(task, key), earlier=tuple(encode_earlier(task, data) for data in self.earlier))
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
         """The told row with the best posterior mean among those believed feasible; the least violating one if none is."""
@@ -115,7 +135,7 @@ class GP(ModelBased):
             return None
         with np.errstate(all="ignore"), one_blas_thread():
             warm = {} if self.acquisition == "penalty" else state.warm(())
-            model = build(task, state, warm, self.kernel, with_region=False, lengthscales=self.lengthscales)
+            model = build(task, state, warm, self.kernel, False, lengthscales=self.lengthscales, noise_model=self.noise)
             return believed(model.gp, model.warps, X)
 
     def _view(self, task: Task, state: GPState) -> tuple[Task, GPState]:
@@ -129,13 +149,47 @@ class GP(ModelBased):
     def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
         return fits_in(deadline, state.observations, 1 + task.c, refit=False)
 
-    def _outlook(self, task: Task, state: GPState, request: Request) -> _Outlook:
+    def _outlook(self, task: Task, state: GPState, request: Request) -> Outlook:
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
         hurried = not fits_in(request.deadline, seen.observations, 1 + seen_task.c, refit=True)
-        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales)
+        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales, self.noise)
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
-        return _Outlook(self, task, seen_task, seen, model, request.held, tried)
+        whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
+        if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
+            return whole
+        region = nearby(seen.X, seen.values, self._design_size(task, request))
+        if region is None:
+            return whole
+        centre = seen.X[region.centre]
+        if region.small and len(seen.X) % 2:
+            return Far(whole, centre, region)
+        few = rows_around(seen, region)
+        few = replace(few, X=frame_of(centre, region).inside(few.X), memo={})
+        local = _Outlook(self, task, seen_task, few, build(seen_task, few, {}, self.kernel, False), {}, tried[:0])
+        return Near(whole, local, centre, region)
+
+    def _looks_near(self, task: Task) -> bool:
+        usual = self.search == "local" and self.acquisition == "logei" and self.batch == "greedy"
+        return usual and self.lengthscales == "dimension" and not self.earlier and smooth(task)
+
+    def _start(self, task: Task, request: Request) -> Literal["simplex", "centre", "spread"]:
+        usual = self._looks_near(task) and self.initial is None and not request.held
+        return start_of(task, self.budget) if usual else "spread"
+
+    def _design_size(self, task: Task, request: Request) -> int:
+        if self._start(task, request) == "simplex":
+            return task.space.dimension + 1
+        if self.earlier and self.initial is None:
+            return len(self.earlier) + 1
+        return super()._design_size(task, request)
+
+    def _design_rows(self, task: Task, request: Request, key: Key, n: int) -> Array:
+        if self.earlier:
+            return rows_from_earlier(task, self.earlier, request, key, n)
+        start = self._start(task, request)
+        rows = simplex_rows if start == "simplex" else centred_rows if start == "centre" else spread_rows
+        return rows(task, request, key, n)
 
 
 @dataclass(frozen=True, eq=False)

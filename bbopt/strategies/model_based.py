@@ -85,8 +85,8 @@ class ModelBased(ABC):
 
     def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
         with np.errstate(all="ignore"):
-            spread = min(max(design_size(task, self.initial, self.budget) - request.number, 0), request.n)
-            rows, memo = [spread_rows(task, request, key, spread)], {"design": spread}
+            spread = min(max(self._design_size(task, request) - request.number, 0), request.n)
+            rows, memo = [self._design_rows(task, request, key, spread)], {"design": spread}
             if spread < request.n:
                 more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
                 rows.append(more)
@@ -94,6 +94,14 @@ class ModelBased(ABC):
 
     def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
         return state.after(query, answer, self.gradients)
+
+    def _design_size(self, task: Task, request: Request) -> int:
+        """Rows of the first design."""
+        return design_size(task, self.initial, self.budget)
+
+    def _design_rows(self, task: Task, request: Request, key: Key, n: int) -> Array:
+        """The next n rows of the first design."""
+        return spread_rows(task, request, key, n)
 
     def _affords_model(self, task: Task, state: GPState, deadline: Deadline | None) -> bool:
         """Whether the told rows can be looked at before the deadline; strategies without a guess just look."""

@@ -1,0 +1,127 @@
+"""Two ways to look for the next row beside the whole box: near the best told row with a model of its own, or far from it.
+
+`Near` has a Gaussian process of the rows around the best one, in a frame in which this neighbourhood is the unit cube: its
+lengthscales, its output scale, its warp and its nugget are those of the neighbourhood, which a model of the whole box
+cannot have where the function is steep elsewhere. Its expected improvement is searched inside the trust region
+(`bbopt.strategies.nearby`). `Far` searches with the model of the whole box what lies outside the region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bbopt.acquisition.constrained import ConstrainedLogEI
+from bbopt.acquisition.domain import Domain
+from bbopt.acquisition.finish import belief_of, corner_candidates
+from bbopt.acquisition.framed import Frame, Framed
+from bbopt.acquisition.search import Taken, maximise
+from bbopt.strategies.model_based import Outlook
+from bbopt.strategies.nearby import SMALL, Nearby, box_around
+from bbopt.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+LARGEST_SIMPLEX = 49  # columns up to which a simplex is not longer than the longest spread design
+WIDER = 2.0  # half width of the frame in half widths of the region
+
+
+def smooth(task: Task) -> bool:
+    """Whether a task is one for these: exact values over a box of numbers that all matter everywhere."""
+    columns = task.space.columns
+    numbers = all(kind == "float" for kind in columns.kind) and not any(columns.levels)
+    return numbers and not (task.where or task.noisy or task.space.conditional)
+
+
+def start_of(task: Task, budget: int | None) -> Literal["simplex", "centre", "spread"]:
+    """How a search is to begin: around the centre where it is to be local and can be, else spread over the box.
+
+    With constraints the rows are spread, after one in the centre: which part of the box is feasible comes first.
+
+    >>> from bbopt.space import Float, Space
+    >>> start_of(Task(Space(x=Float(0, 1), y=Float(0, 1))), budget=20)
+    'simplex'
+    """
+    if not smooth(task):
+        return "spread"
+    if task.c:
+        return "centre"
+    few = budget is not None and budget < 2 * (task.space.dimension + 1)
+    return "spread" if few or task.space.dimension > LARGEST_SIMPLEX else "simplex"
+
+
+def frame_of(centre: Array, region: Nearby) -> Frame:
+    """The frame of the local model."""
+    return Frame.around(centre, WIDER * region.half)
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """whole: how the whole box is seen; local: the rows around, in their frame; centre: (d,) the best told row."""
+
+    whole: Outlook
+    local: Outlook
+    centre: Array
+    region: Nearby
+
+    @property
+    def tried(self) -> Array:
+        return self.whole.tried
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        return self.whole.memo(tried)
+
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Framed, Array]:
+        frame = frame_of(self.centre, self.region)
+        within = replace(
+            domain, low=frame.inside(domain.low), high=frame.inside(domain.high), canonical=np.array,
+            contains=lambda X: np.ones(len(X), bool),
+        )  # fmt: skip
+        inner, _ = self.local.score(within, frame.inside(pending), rng)
+        return Framed(inner, frame), self.centre[None]
+
+    def candidates(
+        self, score: Framed, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
+    ) -> Array:
+        box, frame, extra = box_around(domain, self.centre, self.region.half), score.frame, tried[:0]
+        if isinstance(score.score, ConstrainedLogEI):
+            within = replace(box, low=frame.inside(box.low), high=frame.inside(box.high))
+            start = frame.inside(centres[:1])
+            extra = frame.outside(
+                corner_candidates(belief_of(score.score.predictor), score.score.limits, start, within)
+            )
+        found, _ = maximise(score, box, rng, centres, extra, away)
+        if len(found):
+            return found
+        elsewhere, centres = self.whole.score(domain, box.low[None][:0], rng)  # all that can be told apart here is told
+        return self.whole.candidates(elsewhere, domain, centres, tried, away, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Far:
+    """whole: how the whole box is seen; centre: (d,) the best told row, whose region is left out."""
+
+    whole: Outlook
+    centre: Array
+    region: Nearby
+
+    @property
+    def tried(self) -> Array:
+        return self.whole.tried
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        return self.whole.memo(tried)
+
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Any, Array]:
+        return self.whole.score(domain, pending, rng)
+
+    def candidates(
+        self, score: Any, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
+    ) -> Array:
+        near = 2.0 * max(self.region.half, SMALL)
+
+        def not_here(X: Array) -> Array:
+            return np.asarray(away(X) | (np.abs(X - self.centre).max(axis=1) <= near))
+
+        return self.whole.candidates(score, domain, centres, tried, not_here, rng)
