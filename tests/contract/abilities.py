@@ -185,7 +185,7 @@ CONTESTS: dict[str, Contest] = {
     "conditional": Contest(conditional, 80, 0.7),
     "fixed": Contest(fixed, 60, 0.7),
     "context": Contest(context, 60, 0.5),
-    "environment": Contest(environment, 60, 0.5),
+    "environment": Contest(environment, 20, 0.5),
     "unbounded": Contest(unbounded, 120, 0.5),
     "objectives": Contest(objectives, 80, 0.95),
 }
