@@ -35,6 +35,7 @@ _HOMES = {
     "bbopt.outcome": ("Batch", "Failure", "Impossible", "Outcome"),
     "bbopt.prediction": ("Prediction",),
     "bbopt.query": ("CoordinateRows", "Key", "Query", "Ranking", "Request", "Values", "pool"),
+    "bbopt.earlier_data": ("earlier",),
     "bbopt.run": ("Result", "minimize"),
     "bbopt.script": ("Script", "Slates"),
     "bbopt.slates": ("RankRequest", "Ranked", "Slate"),
@@ -46,14 +47,16 @@ _HOMES = {
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_HOME, "problems"])
+__all__ = sorted([*_HOME, "advice", "problems"])
 
 if TYPE_CHECKING:
     import problems as problems
+    from bbopt import advice as advice
     from bbopt.agreement import Agreement as Agreement
     from bbopt.agreement import PairAgreement as PairAgreement
     from bbopt.agreement import RaterAgreement as RaterAgreement
     from bbopt.device_batch import batched as batched
+    from bbopt.earlier_data import earlier as earlier
     from bbopt.errors import AlreadyTold as AlreadyTold
     from bbopt.errors import BboptError as BboptError
     from bbopt.errors import EvaluatorError as EvaluatorError
@@ -116,6 +119,8 @@ else:
     def __getattr__(name: str) -> Any:
         if name in _HOME:
             value = getattr(import_module(_HOME[name]), name)
+        elif name == "advice":
+            value = import_module("bbopt.advice")
         elif name == "problems":
             from bbopt.neighbours import neighbour
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["create", "export", "import_", "list_", "number_argument", "opened", "show", "study_arguments"]
 
 LAST = 20  # trials that people are shown
+LONG = 200  # characters of an option, such as data of earlier studies, which people are not shown
 
 number_argument = click.argument("number", type=click.IntRange(0))
 store_argument = click.argument("store", type=click.Path(dir_okay=False))
@@ -83,7 +84,8 @@ def _strategy_name(opt: Optimizer) -> str:
     from bbopt import table
 
     document = table.to_json(opt.strategy)
-    options = ", ".join(f"{name}={json.dumps(value)}" for name, value in document["options"].items())
+    texts = {name: json.dumps(value) for name, value in document["options"].items()}
+    options = ", ".join(f"{name}={text if len(text) < LONG else '...'}" for name, text in texts.items())
     return str(document.get("name") or document["class"]) + (f" ({options})" if options else "")
 
 
@@ -116,16 +118,20 @@ def _study(opt: Optimizer, store: str) -> dict[str, Any]:
 @click.option("--budget", type=click.IntRange(1), help="Evaluations planned in all; a hint for `auto`.")
 @click.option("--retries", default=2, show_default=True, type=click.IntRange(0), help="How often a lost trial returns.")
 @click.option("--quorum", default=1, show_default=True, type=click.IntRange(1), help="Raters for each ranked query.")
+@click.option("--earlier", multiple=True, metavar="STORE:STUDY",
+              help="A study of a similar task to start from; repeatable.")  # fmt: skip
 @click.option("--or-open", is_flag=True, help="No error if the study is there, as long as its task is the same.")
 @json_option
 def create(store: str, name: str, problem: str | None, task_file: str | None, strategy: str, seed: int,
-           budget: int | None, retries: int, quorum: int, or_open: bool, as_json: bool) -> None:  # fmt: skip
+           budget: int | None, retries: int, quorum: int, earlier: tuple[str, ...], or_open: bool,
+           as_json: bool) -> None:  # fmt: skip
     """Make the study NAME in the file STORE, which is made if it is not there.
 
     \b
     Examples:
       bbopt create runs.db vessel --problem pressure_vessel --strategy gp --seed 1
       bbopt create runs.db mine --task task.json
+      bbopt create runs.db second --task task.json --earlier runs.db:mine
       bbopt show runs.db vessel --json | bbopt create runs.db again --task -
 
     \b
@@ -150,7 +156,7 @@ def create(store: str, name: str, problem: str | None, task_file: str | None, st
     make = Optimizer.create_or_open if or_open else Optimizer
     try:
         made = make(task, read_strategy(strategy), seed=seed, budget=budget, store=store, name=name, retries=retries,
-                    quorum=quorum)  # fmt: skip
+                    quorum=quorum, earlier=[_earlier(word) for word in earlier])  # fmt: skip
     except StudyExists:
         raise StudyExists(
             f"{store} has a study {name!r} already; choose another name, or go on with it by --or-open"
@@ -160,6 +166,17 @@ def create(store: str, name: str, problem: str | None, task_file: str | None, st
             print_json(_study(made, store))
         else:
             click.echo(f"{made.name} in {store}: {_strategy_name(made)}, {made.reason}")
+
+
+def _earlier(word: str) -> dict[str, Any]:
+    """The told points of the study that `STORE:STUDY` names."""
+    from bbopt.earlier_data import earlier
+
+    store, _, name = word.rpartition(":")
+    if not store or not name:
+        raise click.UsageError(f"--earlier: expected STORE:STUDY, such as runs.db:vessel, got {word!r}")
+    with opened(store, name) as opt:
+        return earlier(opt)
 
 
 @click.command("list")

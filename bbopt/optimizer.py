@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, overload
 
@@ -17,6 +17,7 @@ import numpy as np
 from bbopt import table
 from bbopt.asking import Plan, Snapshot, batches_of, count_of, make_plan, waiting_rows
 from bbopt.deadline import Deadline
+from bbopt.earlier_data import with_earlier
 from bbopt.errors import Exhausted, NotHandled, StudyExists, TaskMismatch, UsageError, Waiting
 from bbopt.interrupt import let_through
 from bbopt.outcome import Batch
@@ -42,7 +43,8 @@ class Optimizer(TellingRanks):
     (evaluations in all) for `auto`; store: path of an SQLite file, None keeps the study in memory; name: of the study in
     the file, which must be new there (`open` and `create_or_open` go on with one); retries: how often a lost trial goes
     out again; quorum: how many people must rank a query; lease: seconds after which an unanswered trial goes out again,
-    None for never; owner: who asks, by default this process. One object may be used from many threads at once.
+    None for never; owner: who asks, by default this process; earlier: studies (or what `bbopt.earlier` gives) of similar
+    tasks to start from, for strategies that learn from them (`gp`): their told points are kept with the study. One object may be used from many threads at once.
 
     >>> from bbopt.space import Float, Space
     >>> opt = Optimizer(Task(Space(x=Float(-1, 1))), strategy="random", seed=1)
@@ -66,6 +68,7 @@ class Optimizer(TellingRanks):
         quorum: int = 1,
         lease: float | None = None,
         owner: str | None = None,
+        earlier: Sequence[Any] = (),
     ) -> None:
         if not isinstance(task, Task):
             raise UsageError(f"Optimizer: expected a Task, got {task!r}; make one by bbopt.Task(space)")
@@ -80,6 +83,7 @@ class Optimizer(TellingRanks):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"Optimizer: {what}: expected a whole number of at least {least}, got {value!r}")
         made, reason = table.make(strategy, task, budget)
+        made = with_earlier(task, made, earlier)
         table.check(made, task)
         if task.where:
             task.feasible.sample(1, Key(seed, -1).rng("where"))  # a condition that nothing satisfies is refused now
@@ -146,6 +150,7 @@ class Optimizer(TellingRanks):
         quorum: int = 1,
         lease: float | None = None,
         owner: str | None = None,
+        earlier: Sequence[Any] = (),
     ) -> Optimizer:
         """The study of this name, made if it is not there. An existing one keeps its strategy, seed and options; its task
         must be equal (TaskMismatch otherwise)."""
@@ -153,7 +158,7 @@ class Optimizer(TellingRanks):
         if name not in opened.studies():
             try:
                 return cls(task, strategy, seed=seed, budget=budget, store=opened, name=name, retries=retries, quorum=quorum,
-                           lease=lease, owner=owner)  # fmt: skip
+                           lease=lease, owner=owner, earlier=earlier)  # fmt: skip
             except StudyExists:  # another process was quicker
                 pass
         instance = None if isinstance(strategy, str) else strategy

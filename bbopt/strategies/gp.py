@@ -38,7 +38,7 @@ from bbopt.strategies.gp_domain import spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
 from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
-from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed
+from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.haste import fits_in
 from bbopt.strategies.local_start import centred_rows, simplex_rows
@@ -69,10 +69,12 @@ class GP(ModelBased):
     become part of the model (`bbopt.strategies.gp_slopes`). lengthscales: "dimension", a prior that grows with the number of
     columns, or "sparse", for many columns of which few matter (`surrogates.saas`). search: "local" begins around the centre of
     the box and stays near the best row while that pays (`bbopt.strategies.gp_local`), where all columns are continuous and
-    values exact; "whole" seeks every row in the whole box. Other than default acquisitions and batches always do the latter.
+    values exact; "whole" seeks every row in the whole box. Other than default acquisitions and batches always do the latter. noise: of outputs whose noise the task declares: "plain", one variance where it is unknown; "heteroscedastic",
+    where it is unknown, one that may depend on the point (`surrogates.heteroscedastic`); "outliers", for values some of which are wrong
+    altogether (`surrogates.relevance_pursuit`). With the latter two, derivatives are left out.
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain')
     """
 
     gradients: ClassVar[bool] = True
@@ -85,6 +87,7 @@ class GP(ModelBased):
     batch: Batch = "greedy"
     lengthscales: Lengthscales = "dimension"
     search: Literal["local", "whole"] = "local"
+    noise: NoiseModel = "plain"
     earlier: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -108,10 +111,13 @@ class GP(ModelBased):
             )
         if self.noise not in NOISE_MODELS:
             raise UsageError(f"GP: expected noise {', '.join(NOISE_MODELS)}; got {self.noise!r}")
+        if self.noise != "plain" and (self.earlier or self.acquisition == "penalty"):
+            raise UsageError(f"GP: noise {self.noise!r} goes neither with earlier studies nor with acquisition 'penalty'")
         check_counts(self)
         check_option(self)
 
     def init(self, task: Task, key: Key) -> GPState:
+        check_noise(self.noise, task)
         return replace(super().init(task, key), earlier=tuple(encode_earlier(task, data) for data in self.earlier))
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
@@ -120,9 +126,8 @@ class GP(ModelBased):
             return None
         with np.errstate(all="ignore"):
             seen_task, seen = self._view(task, state)
-            model = build(
-                seen_task, seen, seen.warm(()), self.kernel, with_region=False, lengthscales=self.lengthscales
-            )
+            warm = seen.warm(())
+            model = build(seen_task, seen, warm, self.kernel, False, False, self.lengthscales, self.noise)
             values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
             order = by_merit(values, _holds(model, seen, values))
         if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.strategies.gp_earlier import model_with_earlier
+from bbopt.strategies.gp_noise import NoiseModel, kept_variances, with_noise_model
 from bbopt.strategies.gp_slopes import model_with_slopes
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.gp_tasks import model_of_tasks, task_column
@@ -63,21 +65,24 @@ def refit_due(n: int, fitted: int) -> bool:
 
 def build(
     task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True, hurried: bool = False,
-    lengthscales: Lengthscales = "dimension",
+    lengthscales: Lengthscales = "dimension", noise_model: NoiseModel = "plain",
 ) -> Model:  # fmt: skip
     """The model of all told rows (at least one), started from the memo of an earlier ask where there is one.
 
     with_region: whether rows that cannot work are modelled here; hurried: keep the hyperparameters of before, or fit to few
     rows where there are none. lengthscales: their prior, scaled with the dimension or sparse (`surrogates.saas`).
+    noise_model: of outputs with noise (`bbopt.strategies.gp_noise`).
     """
     inputs, n = inputs_of(task), len(state.X)
     learnt, noisy, noise = noises_of(task, state)
     outputs = len(learnt)
     due = not warm or refit_due(n, warm["fitted"])
+    own: Array | None = None
     if warm and (hurried or not due):
         warps = tuple(Warp(*row) for row in np.asarray(warm["warps"]).tolist())
         fitted = [_fitted(warm, j) for j in range(outputs)]
         names, selected, at = list(warm["names"]), warm["selected"], warm["fitted"]
+        own = kept_variances(warm, n)
     else:
         selected = warm.get("selected", 0)
         choose = not (warm or hurried) or n - selected >= WARP_EVERY
@@ -91,15 +96,26 @@ def build(
             for j in range(outputs)
         ]  # fmt: skip
         names, warps, fitted = (list(part) for part in zip(*chosen, strict=True))  # type: ignore[assignment]
+        if noise_model != "plain" and not hurried:
+            fitted, own = with_noise_model(noise_model, fits, state.values, warps, fitted, learnt, noisy, noise)
     Z = np.column_stack([warp.forward(state.values[:, j]) for j, warp in enumerate(warps)])
     variances = warped_variances(warps, state.values, noise) if noisy.any() else None
+    if own is not None:
+        variances = own if variances is None else variances + own
     gp: GaussianProcess | None = None
-    if len(state.slopes):
+    if len(state.slopes) and own is None:
         starts = [(fit, *((_fitted(warm, j),) if warm else ())) for j, fit in enumerate(fitted)]
         priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(learnt, noisy, strict=True)]
         gp = model_with_slopes(inputs, state, warps, Z, starts, priors, kernel, variances, refit=due and not hurried)
-    column, parts = None if gp or lengthscales == "sparse" else task_column(task), {}
-    if column is not None:
+    column, parts = None if gp or lengthscales == "sparse" or own is not None else task_column(task), {}
+    if state.earlier and gp is None:
+        priors = [_prior(inputs.dimension, *kind) for kind in zip(learnt, noisy, strict=True)]
+        with_earlier = model_with_earlier(
+            inputs, state.earlier, names, state.X, Z, fitted, priors, kernel, variances, warm, due and not hurried
+        )
+        if with_earlier is not None:
+            gp, parts = with_earlier[0], hyperparameters_of(kernel, fitted) | {"earlier": with_earlier[1]}
+    elif column is not None:
         priors = [_prior(inputs.dimension, *kind) for kind in zip(learnt, noisy, strict=True)]
         with_tasks = model_of_tasks(
             inputs, column, state.X, Z, fitted, priors, kernel, variances, warm, due and not hurried, choose=selected == n
@@ -111,6 +127,8 @@ def build(
     if with_region and len(state.failed):
         region = fit_region(inputs, state.X, state.failed, region_starts(warm))
     memo = (parts or gp.hyperparameters()) | schedule_memo(state, at, selected, names, warps, region)
+    if own is not None:
+        memo["own"] = own
     if hurried and due:
         memo["note"] = NO_FIT
     if gp.jitter.any():
@@ -149,6 +167,10 @@ class Fits:
         self._made: dict[tuple[Prior, bool], Objective] = {}
         few = np.arange(len(X)) if len(X) <= most else np.unique(np.linspace(0, len(X) - 1, most).astype(int))
         self.few = few
+
+    def prior(self, learnt: bool, noisy: bool) -> Prior:
+        """The prior of an output, by whether its noise is learnt and whether there is any."""
+        return _prior(self.inputs.dimension, learnt, noisy, "sparse" if self.sparse else "dimension")
 
     def objective(self, prior: Prior, few: bool = False) -> Objective:
         if (prior, few) not in self._made:

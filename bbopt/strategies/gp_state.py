@@ -22,7 +22,7 @@ class GPState:
     X: (n, D); values: (n, 1 + c) the objective, then the constraint columns; std: (n, 1 + c) standard errors, NaN where
     unknown; failed: (b, D) rows that cannot work; outcomes: (n + b,) True where an answer was a failure, in order;
     slopes: (s, 4) told derivatives in encoded columns: row of X, output, column, value; memo: of the query with the most data
-    behind it, or empty.
+    behind it, or empty; earlier: rows (e, D) and values (e, 1 + c), NaN where unknown, of earlier studies.
     """
 
     X: Array
@@ -32,6 +32,7 @@ class GPState:
     outcomes: Array
     memo: Mapping[str, Any] = field(default_factory=dict)
     slopes: Array = field(default_factory=lambda: np.zeros((0, 4)))
+    earlier: tuple[tuple[Array, Array], ...] = ()
 
     @classmethod
     def empty(cls, task: Task) -> GPState:

@@ -76,4 +76,4 @@ def penalised_view(task: Task, state: GPState) -> tuple[Task, GPState]:
 def _slopes_where_held(state: GPState) -> Array:
     """Derivatives of the penalised objective that are those of the objective: at points that keep every limit."""
     held = np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))
-    return state.slopes[(state.slopes[:, 1] == 0) & held[state.slopes[:, 0].astype(int)]]
+    return np.asarray(state.slopes[(state.slopes[:, 1] == 0) & held[state.slopes[:, 0].astype(int)]])
