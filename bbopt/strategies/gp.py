@@ -186,7 +186,7 @@ class GP(ModelBased):
         if self._start(task, request) == "simplex":
             return task.space.dimension + 1
         if self.earlier and self.initial is None:
-            return len(self.earlier) + 1
+            return len(self.earlier) + task.space.dimension
         return super()._design_size(task, request)
 
     def _design_rows(self, task: Task, request: Request, key: Key, n: int) -> Array:
