@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import bbopt
+from bbopt.cli_advise import advise
 from bbopt.cli_bench import bench, problems, report, strategies
 from bbopt.cli_classify import bench_classify
 from bbopt.cli_compare import compare
@@ -103,7 +104,7 @@ for _command in (create, list_, show, ask, tell, fail, rank, best, front, enqueu
     main.add_command(_command)
 for _command in (settle, agreement, export, import_, problems, strategies, bench, report, bench_classify):
     main.add_command(_command)
-for _command in (compare, bench_surrogates, train, serve):
+for _command in (advise, compare, bench_surrogates, train, serve):
     main.add_command(_command)
 train.add_command(network)
 

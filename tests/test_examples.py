@@ -27,6 +27,7 @@ SAYS = {  # what the output shows, as regular expressions
     "worker_over_http": r"best of \d+: Trial\(number=\d+, params=\{'tuning'.*status='ok'.*\n$",
     "ranked_landscape": r"^(after +\d+ rankings: \d\.\d\d from the picture in mind\n){4}$",
     "ranked_policy": r"does nothing: -53\.\d\n(after +\d+ rankings of five: -\d\d\.\d\n){2,3}$",
+    "advice": r"after \d+ welds: (go on|stop|little left|unclear)\n.*\nload: predictions .*\n(\w+ is behind \d+ % of the variation\n){3}(load along .*\n){3}$",
     "weights_by_queries": r"1210 weights, loss 2\.334 at the start\n.*\ncge( +[\d,.]+){3}\ndeepzero, grasp( +[\d,.]+){3}\n.*\n$",
 }
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))

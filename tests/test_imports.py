@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("bbopt", "problems", "surrogates", "server")
 
-FRAME = {"__init__", "__main__", "neighbours", "problems", "bench", "cli", "compare", "report", "train", "serve"}
+FRAME = {"__init__", "advice", "__main__", "neighbours", "problems", "bench", "cli", "compare", "report", "train", "serve"}
 """Modules directly in bbopt/ that stand above the core, with what begins with their names and an underscore."""
 METHODS_TOO = {"designs", "wrappers"}
 """Modules directly in bbopt/ that belong to the search methods; every other one belongs to the core."""
