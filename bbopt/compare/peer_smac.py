@@ -23,7 +23,7 @@ class _Search:
             from ConfigSpace.hyperparameters import CategoricalHyperparameter, OrdinalHyperparameter
             from smac import BlackBoxFacade, HyperparameterOptimizationFacade, Scenario
 
-            self._view = view
+            self._view, self._worst = view, 0.0
             self._folder = tempfile.TemporaryDirectory(prefix="bbopt-smac-")
             space = ConfigurationSpace(seed=seed)
             for i, column in enumerate(view.columns):
@@ -56,13 +56,15 @@ class _Search:
         return self._view.of_encoded(x)
 
     def tell(self, params: dict[str, Any], result: Result | None) -> None:
+        """An evaluation without numbers is a crash that cost as much as the worst so far: its models take no infinity."""
         from smac.runhistory.dataclasses import TrialValue
         from smac.runhistory.enumerations import StatusType
 
         with quiet():
             if result is None:
-                value = TrialValue(cost=float("inf"), status=StatusType.CRASHED)
+                value = TrialValue(cost=self._worst, status=StatusType.CRASHED)
             else:
+                self._worst = max(self._worst, result.y)
                 value = TrialValue(cost=result.y)
             self._smac.tell(self._info, value, save=False)
 
