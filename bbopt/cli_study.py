@@ -276,7 +276,8 @@ def _show_study(opt: Optimizer, store: str, last: int | None, as_json: bool) -> 
     best = opt.best() if opt.task.m == 1 else None
     if best is not None:
         values = ", ".join(f"{name} = {value:.8g}" for name, value in (best.values or {}).items())
-        facts["best"] = f"trial {best.number}" + (f": {values}" if values else "")
+        design = ", ".join(f"{name}={value_text(value)}" for name, value in best.params.items())
+        facts["best"] = (f"trial {best.number}" if best.number >= 0 else design) + (f": {values}" if values else "")
     print_facts(facts)
     kept = _last(trials, LAST if last is None else last)
     if kept:

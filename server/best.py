@@ -52,7 +52,7 @@ class Favourites:
             started = time.monotonic()
             ledger = self._ledger()
             trial = self._opt.best()
-            best = None if trial is None else trial.number
+            best = None if trial is None or trial.number < 0 else trial.number  # below 0: a design, no row of the study
             found = Favourite(best, () if best is None else self._earlier(ledger, best))
             self._known = (ledger.position, found)
             self._again = time.monotonic() + SPARE * (time.monotonic() - started)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -33,7 +35,7 @@ def model(noise: bool = False) -> GaussianProcess:
     [(Spread(), lambda v: 1.0), (Spread(normal=(0.3, 0.2)), TRUNCATED.pdf), (Spread(normal=(0.0, 0.05)), None)],
     ids=["uniform", "normal", "cut"],
 )
-def test_kernel_means_are_those_of_quadrature(spread: Spread, density: object, length: float) -> None:
+def test_kernel_means_are_those_of_quadrature(spread: Spread, density: Any, length: float) -> None:
     pdf = density or stats.truncnorm(0.0, 20.0, loc=0.0, scale=0.05).pdf
     for w in (0.0, 0.4, 1.0):
         m, slope = embedding(spread, length, np.array([w]))
@@ -41,12 +43,12 @@ def test_kernel_means_are_those_of_quadrature(spread: Spread, density: object, l
         points = (0.0, 0.05, 0.2)
         exact = quad(lambda v, w=w: np.exp(-0.5 * ((w - v) / length) ** 2) * pdf(v), 0, 1, epsabs=1e-12, points=points)[
             0
-        ]  # type: ignore[operator]
+        ]
         assert m[0] == pytest.approx(exact, abs=1e-9)
         assert slope[0] == pytest.approx((near[1] - near[0]) / 2e-5, abs=1e-6)
     twice = quad(
         lambda w: embedding(spread, length, np.array([w]))[0][0] * pdf(w), 0, 1, epsabs=1e-12, points=(0.05, 0.2)
-    )[0]  # type: ignore[operator]
+    )[0]
     assert double(spread, length) == pytest.approx(twice, abs=1e-9)
 
 
