@@ -76,8 +76,8 @@ def task_of(noise: Any = None) -> bbopt.Task:
 
 @pytest.mark.parametrize(
     ("options", "noise"),
-    [({}, None), ({"kernel": "matern52"}, None), ({"acquisition": "penalty"}, None), ({"acquisition": "cei+"}, "unknown"),
-     pytest.param({"acquisition": "frazier"}, "unknown", marks=pytest.mark.slow), ({"batch": "believer"}, 0.01)],
+    [({}, None), pytest.param({"kernel": "matern52"}, None, marks=pytest.mark.slow), ({"acquisition": "penalty"}, None), pytest.param({"acquisition": "cei+"}, "unknown", marks=pytest.mark.slow),
+     pytest.param({"acquisition": "frazier"}, "unknown", marks=pytest.mark.slow), pytest.param({"batch": "believer"}, 0.01, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_every_option_takes_partial_derivatives_in_mixed_spaces(options: dict[str, Any], noise: Any) -> None:
     opt = bbopt.Optimizer(task_of(noise), GP(initial=3, **options), seed=1)

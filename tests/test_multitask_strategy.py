@@ -75,9 +75,9 @@ def test_a_task_learns_from_the_others() -> None:
     "options",
     [
         {},
-        {"kernel": "matern52"},
+        pytest.param({"kernel": "matern52"}, marks=pytest.mark.slow),
         pytest.param({"acquisition": "frazier"}, marks=pytest.mark.slow),
-        {"batch": "liar-min"},
+        pytest.param({"batch": "liar-min"}, marks=pytest.mark.slow),
     ],
 )
 def test_asks_in_every_context_with_every_option(options: dict[str, Any]) -> None:

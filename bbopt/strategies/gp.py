@@ -37,6 +37,7 @@ from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_domain import spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
 from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
+from bbopt.strategies.gp_inputs import check_inputs
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
@@ -72,9 +73,10 @@ class GP(ModelBased):
     values exact; "whole" seeks every row in the whole box. Other than default acquisitions and batches always do the latter. noise: of outputs whose noise the task declares: "plain", one variance where it is unknown; "heteroscedastic",
     where it is unknown, one that may depend on the point (`surrogates.heteroscedastic`); "outliers", for values some of which are wrong
     altogether (`surrogates.relevance_pursuit`). With the latter two, derivatives are left out.
+    inputs: "warped" for a learnt warp of every number (`surrogates.input_warp`); derivatives are left out then, too.
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain', inputs='plain')
     """
 
     gradients: ClassVar[bool] = True
@@ -88,6 +90,7 @@ class GP(ModelBased):
     lengthscales: Lengthscales = "dimension"
     search: Literal["local", "whole"] = "local"
     noise: NoiseModel = "plain"
+    inputs: Literal["plain", "warped"] = "plain"
     earlier: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -111,8 +114,11 @@ class GP(ModelBased):
             )
         if self.noise not in NOISE_MODELS:
             raise UsageError(f"GP: expected noise {', '.join(NOISE_MODELS)}; got {self.noise!r}")
+        check_inputs(self.inputs, self.batch, bool(self.earlier), self.lengthscales)
         if self.noise != "plain" and (self.earlier or self.acquisition == "penalty"):
-            raise UsageError(f"GP: noise {self.noise!r} goes neither with earlier studies nor with acquisition 'penalty'")
+            raise UsageError(
+                f"GP: noise {self.noise!r} goes neither with earlier studies nor with acquisition 'penalty'"
+            )
         check_counts(self)
         check_option(self)
 
@@ -127,7 +133,7 @@ class GP(ModelBased):
         with np.errstate(all="ignore"):
             seen_task, seen = self._view(task, state)
             warm = seen.warm(())
-            model = build(seen_task, seen, warm, self.kernel, False, False, self.lengthscales, self.noise)
+            model = build(seen_task, seen, warm, self.kernel, False, False, self.lengthscales, self.noise, self.inputs == "warped")
             values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
             order = by_merit(values, _holds(model, seen, values))
         if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():
@@ -140,7 +146,7 @@ class GP(ModelBased):
             return None
         with np.errstate(all="ignore"), one_blas_thread():
             warm = {} if self.acquisition == "penalty" else state.warm(())
-            model = build(task, state, warm, self.kernel, False, lengthscales=self.lengthscales, noise_model=self.noise)
+            model = build(task, state, warm, self.kernel, False, False, self.lengthscales, self.noise, self.inputs == "warped")
             return believed(model.gp, model.warps, X)
 
     def _view(self, task: Task, state: GPState) -> tuple[Task, GPState]:
@@ -158,7 +164,9 @@ class GP(ModelBased):
         seen_task, seen = self._view(task, state)
         warm = seen.warm(request.open)
         hurried = not fits_in(request.deadline, seen.observations, 1 + seen_task.c, refit=True)
-        model = build(seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales, self.noise)
+        model = build(
+            seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales, self.noise
+        )
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
         if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
@@ -176,7 +184,7 @@ class GP(ModelBased):
 
     def _looks_near(self, task: Task) -> bool:
         usual = self.search == "local" and self.acquisition == "logei" and self.batch == "greedy"
-        return usual and self.lengthscales == "dimension" and not self.earlier and smooth(task)
+        return usual and self.lengthscales == "dimension" and self.inputs == "plain" and not self.earlier and smooth(task)
 
     def _start(self, task: Task, request: Request) -> Literal["simplex", "centre", "spread"]:
         usual = self._looks_near(task) and self.initial is None and not request.held

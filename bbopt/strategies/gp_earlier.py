@@ -148,6 +148,5 @@ def _fit(
     theta = objective.join(fit.fitted, fit.W, fit.v)
     alone = old._solve(theta, targets[:e], None if known is None else known[:e])
     given = -np.inf if alone is None else fit.log_likelihood - alone[0]
-    return fit, bool(
-        given >= log_likelihood(inputs, X, z, plain, kernel, None if variances is None else variances[:, j])
-    )
+    without = log_likelihood(inputs, X, z, plain, kernel, None if variances is None else variances[:, j])
+    return fit, bool(given - without >= np.log(len(z)))  # half a logarithm for each of correlation and relative size
