@@ -17,6 +17,8 @@ class Inputs:
     kind: per column "float", "int", "ordered" (all three are numbers) or "category" (an index without order).
     levels: number of distinct values of the column, 0 for a continuous one.
     group: index of the parameter that the column belongs to.
+    places: per column None, or where in [0, 1] the listed values of an "ordered" column lie for the model; such a column holds
+    the index of its value, and without places the values are taken to be evenly spaced.
 
     >>> inputs = Inputs(kind=("float", "category"), levels=(0, 3), group=(0, 1))
     >>> inputs.features(np.array([[0.5, 2.0]]))
@@ -28,6 +30,7 @@ class Inputs:
     kind: tuple[str, ...]
     levels: tuple[int, ...]
     group: tuple[int, ...]
+    places: tuple[tuple[float, ...] | None, ...] = ()
 
     @classmethod
     def continuous(cls, dimension: int) -> Inputs:
@@ -48,26 +51,37 @@ class Inputs:
     def features(self, X: Array) -> Array:
         """Map (n, d) encoded rows to (n, p) features whose squared distances are those of the kernel.
 
-        A number is its own feature; a category becomes one indicator per level, so that two different categories
+        A number is its own feature; an ordered value is its place; a category becomes one indicator per level, so that two different categories
         are 2 apart, whichever they are: exp(-2 / (2 l^2)) = exp(-1 / l^2), a Hamming-type kernel.
         """
-        if "category" not in self.kind:
+        if "category" not in self.kind and "ordered" not in self.kind:
             return np.asarray(X, dtype=float)
-        parts = [
-            (X[:, j, None] == np.arange(self.levels[j])).astype(float) if kind == "category" else X[:, j, None]
-            for j, kind in enumerate(self.kind)
-        ]
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([self._part(j, X[:, j, None]) for j in range(self.dimension)], axis=1)
+
+    def _part(self, j: int, x: Array) -> Array:
+        """The features (n, p_j) of one column (n, 1)."""
+        if self.kind[j] == "category":
+            return np.asarray((x == np.arange(self.levels[j])).astype(float))
+        if self.kind[j] != "ordered":
+            return np.asarray(x, dtype=float)
+        places = self.places[j] if self.places else None
+        if places is None:
+            return np.asarray(x / max(self.levels[j] - 1, 1), dtype=float)
+        return np.asarray(np.interp(x, np.arange(len(places)), places))
+
+    def rates(self, X: Array) -> Array | None:
+        """(n, d) derivatives of the numbers that the kernel sees in those of the rows; None where they are the same."""
+        return None
 
     def in_columns(self, by_feature: Array) -> Array:
-        """Derivatives in the features (..., p) as derivatives in the columns (..., d); zero for categories.
+        """Derivatives in the features (..., p) as derivatives in the columns (..., d); zero for listed values.
 
         >>> Inputs(("category", "float"), (2, 0), (0, 1)).in_columns(np.array([[1.0, 2.0, 3.0]]))
         array([[0., 3.]])
         """
-        if "category" not in self.kind:
+        if "category" not in self.kind and "ordered" not in self.kind:
             return by_feature
-        numbers = [j for j, kind in enumerate(self.kind) if kind != "category"]
+        numbers = [j for j, kind in enumerate(self.kind) if kind not in ("category", "ordered")]
         by_column = np.zeros((*by_feature.shape[:-1], self.dimension))
         by_column[..., numbers] = by_feature[..., np.flatnonzero(np.isin(self.owner, numbers))]
         return by_column

@@ -27,13 +27,13 @@ def checked_points(inputs: Inputs, X: Tensor) -> Tensor:
 
 
 def features(inputs: Inputs, X: Tensor) -> Tensor:
-    """(*b, q, p) features of points (*b, q, d): those of numbers have slopes, indicators of categories have none.
+    """(*b, q, p) features of points (*b, q, d): those of numbers have slopes, listed values have none.
 
     >>> features(Inputs(("float", "category"), (0, 2), (0, 1)), torch.tensor([[0.5, 1.0]], dtype=torch.float64))
     tensor([[0.5000, 0.0000, 1.0000]], dtype=torch.float64)
     """
-    if "category" not in inputs.kind:
+    if "category" not in inputs.kind and "ordered" not in inputs.kind:
         return X
     fixed = torch.from_numpy(np.array(inputs.features(X.detach().reshape(-1, X.shape[-1]).numpy())))
-    number = torch.tensor([inputs.kind[j] != "category" for j in inputs.owner])
+    number = torch.tensor([inputs.kind[j] not in ("category", "ordered") for j in inputs.owner])
     return torch.where(number, X[..., torch.from_numpy(inputs.owner)], fixed.reshape(*X.shape[:-1], -1))

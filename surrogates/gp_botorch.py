@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bbopt.errors import MissingPackage
+from bbopt.errors import MissingPackage, UsageError
 
 try:
     with warnings.catch_warnings():
@@ -61,6 +61,8 @@ def to_botorch(gp: GaussianProcess) -> SingleTaskGP | ModelListGP:
     >>> bool(abs(theirs.item() - gp.mean_variance(np.array([[0.3]]))[0].item()) < 1e-9)
     True
     """
+    if gp.inputs.rates(gp.X[:1]) is not None:
+        raise UsageError("botorch_model: expected inputs without a warp, got warped ones; take GP(inputs='plain')")
     models = [_single(gp, j) for j in range(gp.outputs)]
     model = models[0] if len(models) == 1 else ModelListGP(*models)
     model.requires_grad_(False)

@@ -9,7 +9,7 @@ gradient in x, without a derivative array of shape (q, N, d) ever being made. Co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class Moments:
     points: Array  # (q, p) features
     slope: Array  # (m, q, N) the g of surrogates.kernels
     half: Array  # (m, N, q) inverse factor times correlation
+    rates: Array | None = field(default=None, kw_only=True)  # (q, d) derivatives of warped numbers in the numbers
 
 
 class Beliefs(Protocol):
@@ -120,7 +121,9 @@ class Predictor:
         mean = np.matmul(k, self.weights) + self.mean[:, None, None]
         half = np.matmul(self.inverse, k.transpose(0, 2, 1))
         share = 1.0 + np.reshape(self.offset, (-1, 1)) - np.einsum("mnq,mnq->mq", half, half)
-        return Moments(mean, self.scale[:, None] * np.maximum(share, FLOOR), points, g, half)
+        return Moments(
+            mean, self.scale[:, None] * np.maximum(share, FLOOR), points, g, half, rates=self.inputs.rates(X)
+        )
 
     def backward(self, moments: Moments, by_mean: Array, by_variance: Array) -> Array:
         """(q, d) gradient in x of a function whose derivatives in the means (m, q, S) and variances (m, q) are given.
@@ -130,7 +133,12 @@ class Predictor:
         solved = np.matmul(self.inverse.transpose(0, 2, 1), moments.half)  # (m, N, q)
         weight = np.matmul(by_mean, self.weights.transpose(0, 2, 1))
         weight -= 2.0 * (self.scale[:, None] * by_variance)[:, :, None] * solved.transpose(0, 2, 1)
-        return self.inputs.in_columns(self._along(moments, weight).sum(axis=0))
+        return self._in_columns(moments, self._along(moments, weight).sum(axis=0))
+
+    def _in_columns(self, moments: Moments, by_feature: Array) -> Array:
+        """Derivatives in the features (..., q, p) as derivatives in the columns (..., q, d)."""
+        by_column = self.inputs.in_columns(by_feature)
+        return by_column if moments.rates is None else by_column * moments.rates
 
     def _along(self, moments: Moments, weight: Array) -> Array:
         """(..., m, q, p) derivatives in the features of sum_b weight_b k_b, for weights (..., m, q, N), which are used up."""
@@ -148,7 +156,7 @@ class Predictor:
                 -2.0 * self.scale[:, None, None] * solved,
             ]
         )
-        both = self.inputs.in_columns(self._along(moments, weight))
+        both = self._in_columns(moments, self._along(moments, weight))
         return both[0], both[1]
 
     def pull_covariance(self, moments: Moments, B: Array, by_covariance: Array, output: int = 0) -> Array:
@@ -165,7 +173,7 @@ class Predictor:
         through = np.zeros(moments.slope.shape)
         through[output] = (by_covariance @ half.T) @ one.inverse[0]
         along = self._along(moments, through)[output]
-        return self.inputs.in_columns(self.scale[output] * (gradient * rate**2 - along))
+        return self._in_columns(moments, self.scale[output] * (gradient * rate**2 - along))
 
     def share(self, left: Array, right: Array) -> Array:
         """(m, a, b) factor of the correlations between feature rows that does not depend on numbers, or (m, 1, 1)."""

@@ -95,6 +95,7 @@ def test_a_variance_of_a_row_is_where_the_evidence_is_greatest() -> None:
 @pytest.mark.slow
 def test_botorch_finds_the_same_outliers() -> None:
     torch = pytest.importorskip("torch")
+    pytest.importorskip("surrogates.gp_botorch", reason="needs the extra bbopt[botorch]", exc_type=ImportError)
     from botorch.fit import fit_gpytorch_mll
     from botorch.models.robust_relevance_pursuit_model import RobustRelevancePursuitSingleTaskGP
     from gpytorch.mlls import ExactMarginalLogLikelihood

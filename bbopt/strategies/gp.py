@@ -36,8 +36,8 @@ from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_domain import spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
-from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
 from bbopt.strategies.gp_inputs import check_inputs
+from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
@@ -133,7 +133,8 @@ class GP(ModelBased):
         with np.errstate(all="ignore"):
             seen_task, seen = self._view(task, state)
             warm = seen.warm(())
-            model = build(seen_task, seen, warm, self.kernel, False, False, self.lengthscales, self.noise, self.inputs == "warped")
+            options = self.lengthscales, self.noise, self.inputs == "warped"
+            model = build(seen_task, seen, warm, self.kernel, False, False, *options)
             values = np.where(model.noisy, model.gp.mean_variance(seen.X)[0], model.gp.Z)
             order = by_merit(values, _holds(model, seen, values))
         if seen is not state and (feasible := np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))).any():
@@ -146,7 +147,8 @@ class GP(ModelBased):
             return None
         with np.errstate(all="ignore"), one_blas_thread():
             warm = {} if self.acquisition == "penalty" else state.warm(())
-            model = build(task, state, warm, self.kernel, False, False, self.lengthscales, self.noise, self.inputs == "warped")
+            options = self.lengthscales, self.noise, self.inputs == "warped"
+            model = build(task, state, warm, self.kernel, False, False, *options)
             return believed(model.gp, model.warps, X)
 
     def _view(self, task: Task, state: GPState) -> tuple[Task, GPState]:
@@ -165,8 +167,9 @@ class GP(ModelBased):
         warm = seen.warm(request.open)
         hurried = not fits_in(request.deadline, seen.observations, 1 + seen_task.c, refit=True)
         model = build(
-            seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales, self.noise
-        )
+            seen_task, seen, warm, self.kernel, self.failures == "distance", hurried, self.lengthscales, self.noise,
+            self.inputs == "warped",
+        )  # fmt: skip
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
         if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bbopt.acquisition.domain import Domain, sobol
 from bbopt.conditions import level_values
+from bbopt.parameters import Categorical
 from bbopt.query import Key, Request
 from bbopt.task import Task
 
@@ -25,7 +26,8 @@ def domain_of(task: Task, held: Mapping[int, float]) -> Domain:
         for j, count in enumerate(columns.levels)
     )
     unordered = np.array([kind == "category" for kind in columns.kind])
-    high = np.array([float(max(n - 1, 0)) if k == "category" else 1.0 for k, n in zip(columns.kind, columns.levels, strict=True)])  # fmt: skip
+    listed = [kind in ("category", "ordered") for kind in columns.kind]
+    high = np.array([float(max(n - 1, 0)) if of else 1.0 for of, n in zip(listed, columns.levels, strict=True)])
     fixed = dict(held)
 
     def sample(n: int, rng: np.random.Generator) -> Array:
@@ -39,6 +41,33 @@ def domain_of(task: Task, held: Mapping[int, float]) -> Domain:
         np.zeros(space.dimension), high, levels, unordered, space.canonical, space.active, task.feasible.contains,
         lambda X, rng: task.feasible.repair(X, rng, fixed), sample, fixed,
     )  # fmt: skip
+
+
+def places_of(task: Task) -> tuple[tuple[float, ...] | None, ...]:
+    """Where the values of ordered choices lie for a model, per column: by size where they are numbers that rise or fall, by
+    the logarithm where they span three decades.
+
+    >>> from bbopt.space import Categorical, Float, Space
+    >>> places_of(Task(Space(x=Float(0, 1), bar=Categorical([0.2, 0.4, 1.0], ordered=True))))
+    (None, (0.0, 0.25, 1.0))
+    """
+    places: list[tuple[float, ...] | None] = [None] * task.space.dimension
+    for name, parameter in task.space.parameters.items():
+        if isinstance(parameter, Categorical) and parameter.ordered and len(parameter.choices) > 2:
+            places[task.space.slice(name).start] = _places(parameter.choices)
+    return tuple(places)
+
+
+def _places(choices: Sequence[Any]) -> tuple[float, ...] | None:
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in choices):
+        return None
+    size = np.array(choices, float)
+    steps = np.diff(size)
+    if not np.isfinite(size).all() or not ((steps > 0.0).all() or (steps < 0.0).all()):
+        return None
+    if size.min() > 0.0 and size.max() >= 1e3 * size.min():
+        size = np.log(size)
+    return tuple(np.round((size - size[0]) / (size[-1] - size[0]), 12).tolist())
 
 
 def finite_points(task: Task, held: Mapping[int, float]) -> Array | None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from bbopt.strategies.gp_domain import places_of
 from bbopt.strategies.gp_earlier import model_with_earlier
+from bbopt.strategies.gp_inputs import inputs_before, warped_inputs
 from bbopt.strategies.gp_noise import NoiseModel, kept_variances, with_noise_model
 from bbopt.strategies.gp_slopes import model_with_slopes
 from bbopt.strategies.gp_state import GPState
@@ -21,6 +23,7 @@ from bbopt.strategies.haste import NO_FIT
 from bbopt.task import Task
 from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess, condition, hyperparameters_of
+from surrogates.input_warp import WarpedInputs
 from surrogates.kernels import Kernel
 from surrogates.map_fit import Fitted, Objective, Prior, fit_map
 from surrogates.region import fit_region
@@ -54,7 +57,7 @@ class Model:
 def inputs_of(task: Task) -> Inputs:
     """The columns of a task's space as surrogates know them."""
     columns = task.space.columns
-    return Inputs(columns.kind, columns.levels, columns.group)
+    return Inputs(columns.kind, columns.levels, columns.group, places_of(task))
 
 
 def refit_due(n: int, fitted: int) -> bool:
@@ -66,14 +69,16 @@ def refit_due(n: int, fitted: int) -> bool:
 def build(
     task: Task, state: GPState, warm: Mapping[str, Any], kernel: Kernel, with_region: bool = True, hurried: bool = False,
     lengthscales: Lengthscales = "dimension", noise_model: NoiseModel = "plain",
+    warped: bool = False,
 ) -> Model:  # fmt: skip
     """The model of all told rows (at least one), started from the memo of an earlier ask where there is one.
 
     with_region: whether rows that cannot work are modelled here; hurried: keep the hyperparameters of before, or fit to few
     rows where there are none. lengthscales: their prior, scaled with the dimension or sparse (`surrogates.saas`).
-    noise_model: of outputs with noise (`bbopt.strategies.gp_noise`).
+    noise_model: of outputs with noise (`bbopt.strategies.gp_noise`). warped: whether inputs are (`bbopt.strategies.gp_inputs`).
     """
-    inputs, n = inputs_of(task), len(state.X)
+    plain, n = inputs_of(task), len(state.X)
+    inputs = inputs_before(plain, warm) if warped else plain
     learnt, noisy, noise = noises_of(task, state)
     outputs = len(learnt)
     due = not warm or refit_due(n, warm["fitted"])
@@ -102,12 +107,16 @@ def build(
     variances = warped_variances(warps, state.values, noise) if noisy.any() else None
     if own is not None:
         variances = own if variances is None else variances + own
+    if warped and due and not hurried:
+        still = learnt & np.array([fit.noise > 0.0 for fit in fitted])  # a noise that depends on the point is known by now
+        priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(still, noisy, strict=True)]
+        inputs, fitted = warped_inputs(plain, inputs, state.X, Z, priors, fitted, kernel, variances, SUBSET)
     gp: GaussianProcess | None = None
-    if len(state.slopes) and own is None:
+    if len(state.slopes) and own is None and not warped:
         starts = [(fit, *((_fitted(warm, j),) if warm else ())) for j, fit in enumerate(fitted)]
         priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(learnt, noisy, strict=True)]
         gp = model_with_slopes(inputs, state, warps, Z, starts, priors, kernel, variances, refit=due and not hurried)
-    column, parts = None if gp or lengthscales == "sparse" or own is not None else task_column(task), {}
+    column, parts = None if gp or lengthscales == "sparse" or own is not None or warped else task_column(task), {}
     if state.earlier and gp is None:
         priors = [_prior(inputs.dimension, *kind) for kind in zip(learnt, noisy, strict=True)]
         with_earlier = model_with_earlier(
@@ -125,10 +134,12 @@ def build(
     gp = condition(inputs, state.X, Z, fitted, kernel, variances) if gp is None else gp
     region = None
     if with_region and len(state.failed):
-        region = fit_region(inputs, state.X, state.failed, region_starts(warm))
+        region = fit_region(plain, state.X, state.failed, region_starts(warm))
     memo = (parts or gp.hyperparameters()) | schedule_memo(state, at, selected, names, warps, region)
     if own is not None:
         memo["own"] = own
+    if isinstance(inputs, WarpedInputs):
+        memo["concentrations"] = np.array([inputs.a, inputs.b])
     if hurried and due:
         memo["note"] = NO_FIT
     if gp.jitter.any():
