@@ -147,7 +147,8 @@ def importance_figure(found: Importance, most: int = 25) -> Figure:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel(f"share of the variation of {short(found.metrics[0])}")
     tidy(axes, "x")
-    figure.legend(loc="outside lower left", ncols=3)
+    if not np.isnan(found.total[0]).any():
+        figure.legend(loc="outside lower left", ncols=3)
     if many:
         shades = grid[1]
         shades.imshow(np.nan_to_num(found.total[:, order].T), aspect="auto", cmap="Blues", vmin=0.0, vmax=1.0)

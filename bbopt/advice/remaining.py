@@ -170,7 +170,8 @@ def _check(task: Any) -> None:
 
 def _stopping(known: StudyModel, tolerance: float | None, history: int) -> Stopping:
     n, objective = known.n, known.outputs[0]
-    at = np.unique(np.linspace(0, n, history + 2).round().astype(int)[1:]) if history else np.array([n])
+    at = np.unique(np.linspace(0, n, history + 2).round().astype(int)[1:])
+    at = at[at > 0]
     rows = [_now(known, int(k), Effort() if k == n else ROUGH) for k in at]
     last = rows[-1]
     gains, bounds, bests = (np.array([getattr(row, key) for row in rows]) for key in ("gain", "bound", "best"))

@@ -163,12 +163,12 @@ def studied(study: Optimizer | StudyModel, least: int = 1, what: str = "advice")
     if len(numbers) > MOST_ROWS:
         raise UsageError(f"{what}: expected at most {MOST_ROWS} told rows, got {len(numbers)}; copy a part of them to a "
                          "study of its own (to_csv, from_csv)")  # fmt: skip
-    options: Mapping[str, Any] = {}
+    options: dict[str, Any] = {"kernel": "rbf"}
     warm: Mapping[str, Any] = {}
     if type(study.strategy) is GP:
-        options = {"kernel": study.strategy.kernel, "lengthscales": study.strategy.lengthscales}
-        warm = {} if study.strategy.acquisition == "penalty" else state.warm(())
-    options = {"kernel": "rbf", **options}
+        own = study.strategy
+        options = {"kernel": own.kernel, "lengthscales": own.lengthscales, "noise_model": own.noise}
+        warm = {} if own.acquisition == "penalty" or own.earlier else state.warm(())
     with np.errstate(all="ignore"), one_blas_thread():
         models = [build(_single(task, 0), state, warm, **options)]
         for j in range(1, task.m):
@@ -263,6 +263,8 @@ def _notes(study: Optimizer, state: GPState, outputs: tuple[Output, ...]) -> tup
     if type(study.strategy) is not GP:
         found.append(f"the points were asked by {type(study.strategy).__name__}; the advice is from the model that `gp` would "
                      "make of them")  # fmt: skip
+    elif study.strategy.earlier:
+        found.append("rows of earlier studies are not in the model of this advice")
     if task.m > 1:
         found.append("every objective has a model of its own")
     if len(state.failed):
