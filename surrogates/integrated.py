@@ -14,7 +14,7 @@ distribution, of which a risk is the mean. The kernel must be a product over col
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bbopt.errors import UsageError
+from surrogates.columns import Inputs
 from surrogates.gp import GaussianProcess
 from surrogates.kernel_means import Spread, double, embedding
 from surrogates.kernels import squared_distances
@@ -61,16 +62,34 @@ class Distribution:
     spreads: Sequence[Spread]
 
     def bind(self, gp: GaussianProcess, columns: Columns) -> Bound:
-        return _Product(self.spreads, gp.fitted[0].lengthscales[columns])
+        ordered = tuple(gp.inputs.kind[column] == "ordered" for column in columns)
+        spreads = [
+            replace(spread, values=_place(gp.inputs, column, np.asarray(spread.values))) if listed else spread
+            for spread, column, listed in zip(self.spreads, columns, ordered, strict=True)
+        ]
+        return _Product(gp.inputs, columns, ordered, spreads, gp.fitted[0].lengthscales[columns])
+
+
+def _place(inputs: Inputs, column: int, w: Array) -> Array:
+    """The single feature of some values of a column that is a number to the kernel."""
+    full = np.zeros((len(w), inputs.dimension))
+    full[:, column] = w
+    return np.asarray(inputs.features(full)[:, inputs.owner == column][:, 0])
 
 
 @dataclass(frozen=True, eq=False)
 class _Product:
+    inputs: Inputs
+    columns: Columns
+    ordered: tuple[bool, ...]
     spreads: Sequence[Spread]
     lengths: Array
 
     def _parts(self, W: Array) -> tuple[Array, Array]:
-        pairs = [embedding(spread, self.lengths[j], W[:, j]) for j, spread in enumerate(self.spreads)]
+        pairs = []
+        for j, (spread, length) in enumerate(zip(self.spreads, self.lengths, strict=True)):
+            w = _place(self.inputs, int(self.columns[j]), W[:, j]) if self.ordered[j] else W[:, j]
+            pairs.append(embedding(spread, float(length), w))
         return np.column_stack([m for m, _ in pairs]), np.column_stack([slope for _, slope in pairs])
 
     def at(self, W: Array) -> Array:
@@ -80,7 +99,8 @@ class _Product:
         means, slopes = self._parts(W)
         gradient = np.empty_like(means)
         for j in range(means.shape[1]):
-            gradient[:, j] = slopes[:, j] * np.delete(means, j, axis=1).prod(axis=1)
+            rest = np.delete(means, j, axis=1).prod(axis=1)
+            gradient[:, j] = 0.0 if self.ordered[j] else slopes[:, j] * rest  # listed values have no slope
         return np.asarray(gradient * by.sum(axis=1, keepdims=True))
 
     def twice(self) -> Array:

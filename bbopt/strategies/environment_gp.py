@@ -18,7 +18,7 @@ from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.environment import RiskGain
 from bbopt.acquisition.search import Effort, Taken, maximise
 from bbopt.deadline import Deadline
-from bbopt.query import Request
+from bbopt.query import Key, Query, Request
 from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.environment_model import SEED, EnvironmentModel, build
 from bbopt.strategies.environment_search import ROUNDS, best_design, distinct, first_of, pool_of
@@ -66,6 +66,11 @@ class EnvironmentGP(ModelBased):
     def _plain(self) -> GP:
         return GP(self.initial, self.budget)
 
+    def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
+        return (
+            super().ask(task, state, request, key) if task.environment else self._plain.ask(task, state, request, key)
+        )
+
     def recommend(self, task: Task, state: GPState) -> Array | None:
         """The told row whose design has the least posterior mean of its risk."""
         if not task.environment:
@@ -95,8 +100,6 @@ class EnvironmentGP(ModelBased):
         return fits_in(deadline, len(state.X), 1, refit=False)
 
     def _outlook(self, task: Task, state: GPState, request: Request) -> Outlook:
-        if not task.environment:
-            return self._plain._outlook(task, state, request)
         warm = state.warm(request.open)
         hurried = not fits_in(request.deadline, len(state.X), 1, refit=True)
         model = build(task, state, warm, with_region=True, hurried=hurried)
