@@ -160,6 +160,17 @@ def test_jumps_make_it_overconfident_or_poor() -> None:
     assert found.q2 < 0.2
 
 
+def test_a_model_without_any_skill_gives_no_advice_on_stopping() -> None:
+    """Values that alternate from row to row: every neighbour predicts the opposite."""
+    opt = bbopt.Optimizer(bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1))), "random")
+    for i in range(20):
+        opt.add({"x": i / 19}, float(i % 2))
+    known = advice.studied(opt)
+    assert advice.quality(known).metrics[0].q2 <= 0.0
+    found = advice.stopping(known)
+    assert found.verdict == "unclear" and "no better than a constant" in found.recommendation
+
+
 @given(n=st.integers(3, 400), share=st.floats(0, 1))
 def test_calibration_is_one_of_three_and_never_blames_what_is_expected(n: int, share: float) -> None:
     assert calibration(n, round(0.5 * n) / n, round(0.9 * n) / n) == "calibrated"

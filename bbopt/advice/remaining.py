@@ -272,6 +272,13 @@ def _noise(known: StudyModel) -> float:
     return float(np.sqrt(variance)) / slope
 
 
+def _blind(gp: GaussianProcess) -> bool:
+    """Whether leave-one-out predictions are no better than the mean of the other values."""
+    z, mean = gp.Z[:, 0], gp.leave_one_out()[0][:, 0]
+    others = (z.sum() - z) / max(len(z) - 1, 1)
+    return bool(((z - mean) ** 2).sum() >= ((z - others) ** 2).sum() > 0.0)
+
+
 def _words(known: StudyModel, now: _Now, found: float, worth: float, noise: float) -> tuple[Verdict, str]:
     d, n = known.task.space.dimension, known.n
     if np.isnan(now.best):
@@ -290,6 +297,11 @@ def _words(known: StudyModel, now: _Now, found: float, worth: float, noise: floa
         return (
             "unclear",
             f"{words}; {n} row{'s' * (n > 1)} for {d} parameter column{'s' * (d > 1)} say little, expect surprises",
+        )
+    if _blind(known.outputs[0].gp):
+        return "unclear", (
+            "the model predicts told values no better than a constant (see the quality of the model), so its gain "
+            f"({number_text(now.gain, 2)}) and its bound ({number_text(now.bound, 2)}) mean little; the best known value is {number_text(now.best)}"
         )
     if not found > 0.0 and worth == 0.0:
         return (

@@ -167,7 +167,8 @@ def studied(study: Optimizer | StudyModel, least: int = 1, what: str = "advice")
     warm: Mapping[str, Any] = {}
     if type(study.strategy) is GP:
         own = study.strategy
-        options = {"kernel": own.kernel, "lengthscales": own.lengthscales, "noise_model": own.noise}
+        options = {"kernel": own.kernel, "lengthscales": own.lengthscales, "noise_model": own.noise,
+                   "warped": own.inputs == "warped"}  # fmt: skip
         warm = {} if own.acquisition == "penalty" or own.earlier else state.warm(())
     with np.errstate(all="ignore"), one_blas_thread():
         models = [build(_single(task, 0), state, warm, **options)]
