@@ -93,6 +93,7 @@ def test_a_variance_of_a_row_is_where_the_evidence_is_greatest() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # BoTorch's own
 def test_botorch_finds_the_same_outliers() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("surrogates.gp_botorch", reason="needs the extra bbopt[botorch]", exc_type=ImportError)
