@@ -14,6 +14,7 @@ from scipy.stats import norm
 import bbopt
 from bbopt import advice
 from bbopt.advice.model_quality import calibration
+from bbopt.advice.remaining import _Now, _words
 from bbopt.advice.sensitivity import sobol_indices
 from surrogates.gp import condition
 
@@ -268,6 +269,14 @@ def test_a_finite_space_that_is_told_has_nothing_left() -> None:
     opt = study(task, 6, lambda p: (p["n"] - 2.0) ** 2)
     found = advice.stopping(opt)
     assert (found.verdict, found.gain, found.next) == ("stop", 0.0, {}) and "every point" in found.recommendation
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(1e160, "unclear"), (0.1, "go on")])
+def test_a_gain_without_limit_is_called_so(gain: float, verdict: str) -> None:
+    """As where the best value is exactly the anchor of a logarithmic scale: the bound is infinite, the gain absurd."""
+    now = _Now(best=0.0, gain=gain, bound=np.inf, chance=np.nan, where=np.array([0.5]))
+    found, words = _words(advice.studied(line(9)), now, found=1.0, worth=0.01, noise=0.0)
+    assert found == verdict and ("logarithmic" in words) == (verdict == "unclear")
 
 
 def test_nothing_feasible_yet() -> None:

@@ -46,6 +46,7 @@ WORTH = 0.01  # of what was found so far, where no tolerance is given
 SMALLEST = 1e-9  # variances of a bound's slope are floored by its square
 ROUGH = Effort(raw=256, around=8, starts=4, iterations=25)  # of each point of the history
 VIOLATION = 1e3
+WILD = 100.0  # times what was found so far: a gain that no evaluation will bring
 SEED = 7
 KEPT = 8  # of the best rows of one search, which the next one tries
 
@@ -302,6 +303,11 @@ def _words(known: StudyModel, now: _Now, found: float, worth: float, noise: floa
         return "unclear", (
             "the model predicts told values no better than a constant (see the quality of the model), so its gain "
             f"({number_text(now.gain, 2)}) and its bound ({number_text(now.bound, 2)}) mean little; the best known value is {number_text(now.best)}"
+        )
+    if found > 0.0 and now.gain > WILD * found:
+        return "unclear", (
+            f"{words}; a gain that large comes from continuing a logarithmic scale beyond the best told value: it says that the "
+            "model sees no limit there, not that so much can be had"
         )
     if not found > 0.0 and worth == 0.0:
         return (
