@@ -207,7 +207,13 @@ def test_the_verdict_on_seconds(
             return "1"
 
     def seconds(peers: list[str], case: Case, asks: int) -> dict[str, list[float]]:
-        table = {"bbopt:gp": 0.1 if case.n == 100 else late, "botorch": botorch, "ax": 1.0, "optuna-gp": optuna}
+        table = {
+            "bbopt:gp": 0.1 if case.n == 100 else late,
+            bench_ask_peers.PLAIN: botorch,
+            "botorch": 0.2,
+            "ax": 1.0,
+            "optuna-gp": optuna,
+        }
         return {name: [9.0] + [table[name]] * (asks - 1) for name in peers}
 
     monkeypatch.setattr(bench_ask_peers, "seconds_of_asks", seconds)

@@ -11,7 +11,7 @@ import numpy as np
 from bbopt.compare.peer import Toolkit, quiet
 from bbopt.compare.view import Result, View
 
-__all__ = ["Botorch"]
+__all__ = ["Botorch", "BotorchInferred"]
 
 RESTARTS, RAW = 10, 512
 NOISE = 1e-6  # of the variance of an output, where the task declares none
@@ -26,10 +26,10 @@ def _objective(samples: Any, X: Any = None) -> Any:
 
 
 class _Search:
-    def __init__(self, view: View, seed: int) -> None:
+    def __init__(self, view: View, seed: int, inferred: bool = False) -> None:
         from scipy.stats import qmc
 
-        self._view, self._seed = view, seed
+        self._view, self._seed, self._inferred = view, seed, inferred
         self._X: list[Any] = []
         self._Y: list[list[float]] = []
         d = len(view.columns)
@@ -74,7 +74,11 @@ class _Search:
         noises = [*view.task.noises, *([None] if view.task.where else [])]
         for j in range(Y.shape[1]):
             y = Y[:, j : j + 1]
-            noise = None if noises[j] is not None else torch.full_like(y, NOISE) * y.var().clamp_min(1e-30)
+            noise = (
+                None
+                if noises[j] is not None or self._inferred
+                else torch.full_like(y, NOISE) * y.var().clamp_min(1e-30)
+            )
             if categories:
                 model: Any = MixedSingleTaskGP(
                     X, y, cat_dims=categories, train_Yvar=noise, outcome_transform=Standardize(1)
@@ -136,3 +140,13 @@ class Botorch(Toolkit):
 
     def start(self, view: View, seed: int, budget: int) -> _Search:
         return _Search(view, seed)
+
+
+@dataclass(frozen=True)
+class BotorchInferred(Botorch):
+    """The same loop without a word on noise: SingleTaskGP(X, Y) infers it, which takes longer and finds less."""
+
+    name: str = "bbopt.compare.peer_botorch:BotorchInferred"
+
+    def start(self, view: View, seed: int, budget: int) -> _Search:
+        return _Search(view, seed, inferred=True)
