@@ -51,8 +51,8 @@ class Inputs:
     def features(self, X: Array) -> Array:
         """Map (n, d) encoded rows to (n, p) features whose squared distances are those of the kernel.
 
-        A number is its own feature; an ordered value is its place; a category becomes one indicator per level, so that two different categories
-        are 2 apart, whichever they are: exp(-2 / (2 l^2)) = exp(-1 / l^2), a Hamming-type kernel.
+        A number is its own feature; an ordered value is its place; a category becomes one indicator per level, so that two
+        different categories are 2 apart, whichever they are: exp(-2 / (2 l^2)) = exp(-1 / l^2), a Hamming-type kernel.
         """
         if "category" not in self.kind and "ordered" not in self.kind:
             return np.asarray(X, dtype=float)

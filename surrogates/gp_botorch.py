@@ -4,7 +4,7 @@ A Gaussian process of one output becomes a SingleTaskGP; several become a ModelL
 because every output has its own lengthscales, scale, noise and jitter. What was added to the diagonal (noise, known
 variances, nugget, jitter) is the noise of the likelihood. A category column takes the indices 0, 1, ... that ours
 takes; an input transform turns it into one indicator per level, each with the column's lengthscale, which is the
-Hamming-type kernel of `surrogates.columns` for both kernels. The lengthscale prior is BoTorch's; parameters are frozen,
+Hamming-type kernel of `surrogates.columns` for both kernels; an ordered column is turned into its places there. The lengthscale prior is BoTorch's; parameters are frozen,
 because the model is to be used, not fitted again.
 """
 
@@ -28,7 +28,7 @@ try:
         from botorch.exceptions.warnings import InputDataWarning
         from botorch.models.gp_regression import SingleTaskGP
         from botorch.models.model_list_gp_regression import ModelListGP
-        from botorch.models.transforms.input import NumericToCategoricalEncoding
+        from botorch.models.transforms.input import InputTransform, NumericToCategoricalEncoding
         from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
         from gpytorch import settings
         from gpytorch.constraints import Positive
@@ -40,7 +40,10 @@ except ImportError as error:
         f"expected torch and BoTorch for a BoTorch model, got {error}; install them with pip install 'bbopt[botorch]'"
     ) from error
 
+from surrogates.columns_torch import features
+
 if TYPE_CHECKING:
+    from surrogates.columns import Inputs
     from surrogates.gp import GaussianProcess
 
 Array = NDArray[np.float64]
@@ -95,13 +98,32 @@ def _single(gp: GaussianProcess, output: int) -> SingleTaskGP:
             covar_module=covariance,
             mean_module=mean,
             outcome_transform=None,
-            input_transform=_indicators(gp),
+            input_transform=_encoding(gp),
         )
 
 
-def _indicators(gp: GaussianProcess) -> NumericToCategoricalEncoding | None:
+class _Features(InputTransform):  # type: ignore[misc]  # BoTorch has no types here
+    """Columns as the features of `surrogates.columns`: BoTorch's own encoding knows indicators alone, not places."""
+
+    transform_on_train = transform_on_eval = transform_on_fantasize = True
+    is_one_to_many = False
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+    def transform(self, X: torch.Tensor) -> torch.Tensor:
+        return features(self.inputs, X)
+
+    def equals(self, other: InputTransform) -> bool:
+        return isinstance(other, _Features) and other.inputs == self.inputs
+
+
+def _encoding(gp: GaussianProcess) -> InputTransform | None:
     """The map from columns to features; a category with a single level may stay a number, as it never differs."""
     inputs = gp.inputs
+    if "ordered" in inputs.kind:
+        return _Features(inputs)
     columns = {j: n for j, n in enumerate(inputs.levels) if inputs.kind[j] == "category" and n > 1}
     if not columns:
         return None

@@ -76,7 +76,10 @@ class TaskObjective:
         keep = [j for j in range(inputs.dimension) if j != column]
         self.keep = np.array(keep, np.intp)
         kind, levels, group = inputs.kind, inputs.levels, inputs.group
-        rest = Inputs(tuple(kind[j] for j in keep), tuple(levels[j] for j in keep), tuple(group[j] for j in keep))
+        places = tuple(inputs.places[j] for j in keep) if inputs.places else ()
+        rest = Inputs(
+            tuple(kind[j] for j in keep), tuple(levels[j] for j in keep), tuple(group[j] for j in keep), places
+        )
         self.base = Objective(rest, X[:, keep], kernel, replace(prior, scale=None))
         self.tasks, self.count, self.rank, self.free = tasks, count, rank_of(count), free
         self.hot = (tasks[:, None] == np.arange(count)).astype(float)

@@ -2,8 +2,9 @@
 
 With few evaluations in many columns, and for the last digits in few, what pays is the neighbourhood of the best row. Its
 half width follows from how the rows that fell into the region went, whoever asked for them: it doubles after a new best
-row at its edge, halves after several rows inside that were not better, and stays otherwise (the classic rule, Conn, Gould,
-Toint 2000, Trust-Region Methods, section 6.1, with counters as in Eriksson et al. 2019, arXiv 1910.01739). As in TREGO
+row at its edge, halves after several rows inside that were not better (after one, under constraints), and stays
+otherwise (the classic rule, Conn, Gould, Toint 2000, Trust-Region Methods, section 6.1, with counters as in Eriksson et
+al. 2019, arXiv 1910.01739). As in TREGO
 (Diouane, Picheny, Le Riche, Scotto Di Perrotolo 2021, arXiv 2101.06808) the search beyond the region goes on, here once
 the region has become small: then every other row is sought outside it, so that one valley is not polished for ever.
 """
@@ -48,7 +49,8 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
     >>> nearby(X, values, design=1)
     Nearby(centre=0, half=0.1)
     """
-    failures_allowed = max(3, (X.shape[1] + 1) // 2)
+    # where constraints hold rather than not, rows mostly fail by crossing them, which a smaller step answers at once
+    failures_allowed = 1 if values.shape[1] > 1 else max(3, (X.shape[1] + 1) // 2)
     holds = (values[:, 1:] <= 0.0).all(axis=1)
     if not holds.any():
         return None
@@ -75,8 +77,9 @@ def rows_around(state: GPState, region: Nearby) -> GPState:
     """The told rows in and near a region, at least twice (d + 1) and at most `MOST` of them, in the order they came."""
     apart = np.abs(state.X - state.X[region.centre]).max(axis=1)
     wanted = max(2 * (state.X.shape[1] + 1), int((apart <= REACH * region.half).sum()))
-    kept = np.sort(np.argsort(apart, kind="stable")[: min(wanted, MOST)])
-    return replace(state, X=state.X[kept], values=state.values[kept], std=state.std[kept])
+    kept = np.zeros(len(apart), bool)
+    kept[np.argsort(apart, kind="stable")[: min(wanted, MOST)]] = True
+    return state.pick(kept)
 
 
 def box_around(domain: Domain, centre: Array, half: float) -> Domain:

@@ -250,7 +250,8 @@ def _propose(
     seen = np.arange(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int)
     pairs = differences.pairs.reshape(d, n, n)[:, seen[:, None], seen]
     place = [
-        max(levels - 1, 1) if kind == "category" else 1 for kind, levels in zip(inputs.kind, inputs.levels, strict=True)
+        max(levels - 1, 1) if kind in ("category", "ordered") else 1
+        for kind, levels in zip(inputs.kind, inputs.levels, strict=True)
     ]
     shown = torch.from_numpy(X[seen] / np.array(place, dtype=float))[None]
     found: dict[int, Parts] = {}
