@@ -21,6 +21,7 @@ from bbopt.acquisition.domain import Domain
 from surrogates.predictor import Beliefs
 
 Array = NDArray[np.float64]
+WIDE = 50  # columns beyond which a step of SLSQP costs more than the model: without constraints L-BFGS-B does as well
 PENALTY = 1e3  # of a violation against the objective, both in standard deviations, for keeping the best point
 
 
@@ -108,9 +109,10 @@ def _solve(
     constraints = (
         [{"type": "ineq", "fun": lambda u: evaluate(u)[2], "jac": lambda u: evaluate(u)[3]}] if len(limits) else []
     )
+    method = "L-BFGS-B" if not constraints and len(free) > WIDE else "SLSQP"
     with contextlib.suppress(_Spent):
         minimize(
-            lambda u: evaluate(u)[0], best[1], jac=lambda u: evaluate(u)[1], method="SLSQP",
+            lambda u: evaluate(u)[0], best[1], jac=lambda u: evaluate(u)[1], method=method,
             bounds=list(zip(low, high, strict=True)), constraints=constraints,
             options={"maxiter": evaluations, "ftol": 1e-9},
         )  # fmt: skip

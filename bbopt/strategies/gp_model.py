@@ -204,7 +204,8 @@ def _fit_output(
         warps = {"linear": warps["linear"]}
     prior = _prior(d, learnt, noise is not None)
     many = len(fits.few) < len(fits.X)
-    anew = fits.sparse and (name is None or start is None)  # the columns that matter are chosen anew, from two starts
+    # with a sparse prior, the columns that matter are chosen anew from two starts; with many rows they are known
+    anew = fits.sparse and (start is None or (name is None and not many))
     if fits.sparse:
         if anew:
             start = dense_start(fits.objective(prior, many), warps["linear"].forward(y[fits.few]))
