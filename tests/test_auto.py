@@ -55,6 +55,8 @@ class Own:
         (Task(Space(**X, k=Categorical(["a", "b"]))), 100, "gp", "Gaussian process"),
         (Task(Space(X), constraints=tuple(Constraint(f"g{i}", upper=0.0) for i in range(15))), 30, "gp", "Gaussian process"),
         (Task(Space(X)), 20_000, "cmaes", "20000 evaluations"),
+        (Task(Space(x=Float(0, 1, shape=(200,)))), 1000, "gp", "200 columns and 1000 evaluations"),
+        (Task(Space(x=Float(0, 1, shape=(201,)))), 1000, "cmaes", "201 columns"),
         (Task(Space(x=Float(0, 1, shape=(300,)))), 100, "cmaes", "300 columns"),
         (Task(Space(**X, free=Float(scale=1.0))), 100, "cmaes", "no bounds"),
         (Task(Space(X), feedback="ranking"), 100, "preference-gp", "few rankings .2 columns, 100 rows to be shown"),
