@@ -89,10 +89,7 @@ def test_asks_in_every_context_with_every_option(options: dict[str, Any]) -> Non
     used = False
     for i in range(20):
         machine = "abc"[i % 3]
-        if i < 18:
-            trial = opt.ask(context={"machine": machine})
-        else:
-            trial = opt.ask(2, context={"machine": machine})[0]  # the second stays out
+        trial = opt.ask(1 if i < 18 else 2, context={"machine": machine})[0]  # a second one stays out
         assert trial.context == {"machine": machine} and "failed" not in trial.note
         used = used or "tasks" in opt._book.records[-1].query.memo
         values = {"cost": opposed(trial.params, machine), "load": trial.params["x"] + trial.params["y"]}

@@ -74,6 +74,9 @@ class GP(ModelBased):
     where it is unknown, one that may depend on the point (`surrogates.heteroscedastic`); "outliers", for values some of which are wrong
     altogether (`surrogates.relevance_pursuit`). With the latter two, derivatives are left out.
     inputs: "warped" for a learnt warp of every number (`surrogates.input_warp`); derivatives are left out then, too.
+    earlier: what `bbopt.earlier` gives of studies of similar tasks (`bbopt.strategies.gp_earlier`): the first rows are their best
+    ones; once derivatives are told they are left out. Values of a categorical context may become tasks
+    (`bbopt.strategies.gp_tasks`).
 
     >>> GP(initial=20)
     GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain', inputs='plain')
