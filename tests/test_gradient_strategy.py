@@ -11,6 +11,7 @@ import pytest
 
 import bbopt
 from bbopt.strategies.gp import GP
+from bbopt.strategies.gp_model import build
 from bbopt.strategies.gp_slopes import chosen_rows, usable_slopes
 from bbopt.strategies.gp_state import GPState
 from surrogates.warps import Warp
@@ -151,3 +152,19 @@ def test_many_derivatives_are_cut_to_the_best_and_the_newest() -> None:
     z = np.array([5.0, 1.0, 4.0, 3.0, 2.0])
     assert np.flatnonzero(chosen_rows(z, np.full(5, 3), 9)).tolist() == [1, 3, 4]
     assert chosen_rows(z, np.full(5, 3), 15).all() and not chosen_rows(z, np.full(5, 3), 2).any()
+
+
+@pytest.mark.parametrize("steep", [False, True])
+def test_the_warp_is_chosen_by_values_and_derivatives_together(steep: bool) -> None:
+    """A bowl is a bowl, although its values alone look like more under a logarithm; decades of values are warped still."""
+    opt = bbopt.Optimizer(bbopt.Task(bbopt.Space(x=bbopt.Float(0, 1), y=bbopt.Float(0, 1))), GP(initial=1), seed=0)
+    for x, y in np.random.default_rng(4).random((12, 2)).tolist():
+        g, slope = (x - 0.3) ** 2 + 2 * (y - 0.6) ** 2, np.array([2 * (x - 0.3), 4 * (y - 0.6)])
+        wave = 6 * np.sin(4 * x + 3 * y)
+        value = float(np.exp(wave)) if steep else g
+        by_x, by_y = np.exp(wave) * 6 * np.cos(4 * x + 3 * y) * np.array([4.0, 3.0]) if steep else slope
+        opt.add({"x": x, "y": y}, value, gradient={"x": float(by_x), "y": float(by_y)})
+    model = build(opt.task, opt._state(), {}, "rbf")
+    assert (model.memo["names"] != ["linear"]) == steep
+    if not steep:
+        assert (model.gp.fitted[0].lengthscales > 0.5).all()

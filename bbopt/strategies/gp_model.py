@@ -16,6 +16,7 @@ from bbopt.strategies.gp_domain import places_of
 from bbopt.strategies.gp_earlier import model_with_earlier
 from bbopt.strategies.gp_inputs import inputs_before, warped_inputs
 from bbopt.strategies.gp_noise import NoiseModel, kept_variances, with_noise_model
+from bbopt.strategies.gp_slope_warps import warps_with_slopes
 from bbopt.strategies.gp_slopes import model_with_slopes
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.gp_tasks import model_of_tasks, task_column
@@ -115,6 +116,9 @@ def build(
     if len(state.slopes) and own is None and not warped:
         starts = [(fit, *((_fitted(warm, j),) if warm else ())) for j, fit in enumerate(fitted)]
         priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(learnt, noisy, strict=True)]
+        if due and not hurried and selected == n:
+            names, warps, starts = warps_with_slopes(inputs, state, names, warps, noisy, starts, priors, kernel)
+            Z = np.column_stack([warp.forward(state.values[:, j]) for j, warp in enumerate(warps)])
         gp = model_with_slopes(inputs, state, warps, Z, starts, priors, kernel, variances, refit=due and not hurried)
     column, parts = None if gp or lengthscales == "sparse" or own is not None or warped else task_column(task), {}
     if state.earlier and gp is None:

@@ -36,13 +36,16 @@ def usable_slopes(state: GPState, warps: Sequence[Warp]) -> tuple[Array, Array, 
     found = np.full((len(warps), len(pairs)), np.nan)
     for j, warp in enumerate(warps):
         mine = output == j
-        y = state.values[row[mine], j]
-        z = warp.forward(y)
-        steep = warp.slope(y) * state.slopes[mine, 3]
-        inside = (z > warp.low) & (z < warp.high) & (np.abs(steep) <= STEEPEST)
-        found[j, place.ravel()[mine]] = np.where(inside, steep, np.nan)
+        found[j, place.ravel()[mine]] = warped_slopes(warp, state.values[row[mine], j], state.slopes[mine, 3])
     some = ~np.isnan(found).all(axis=0)
     return pairs[some, 0], pairs[some, 1], found[:, some]
+
+
+def warped_slopes(warp: Warp, y: Array, slopes: Array) -> Array:
+    """(s,) derivatives of the warped output from those of the raw one at values y (s,), NaN where they are left out."""
+    z = warp.forward(y)
+    steep = warp.slope(y) * slopes
+    return np.where((z > warp.low) & (z < warp.high) & (np.abs(steep) <= STEEPEST), steep, np.nan)
 
 
 def chosen_rows(z: Array, counts: Array, most: int) -> Array:
