@@ -102,7 +102,7 @@ def _single(gp: GaussianProcess, output: int) -> SingleTaskGP:
         )
 
 
-class _Features(InputTransform):  # type: ignore[misc]  # BoTorch has no types here
+class _Features(InputTransform):
     """Columns as the features of `surrogates.columns`: BoTorch's own encoding knows indicators alone, not places."""
 
     transform_on_train = transform_on_eval = transform_on_fantasize = True

@@ -37,7 +37,7 @@ from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_domain import spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
 from bbopt.strategies.gp_inputs import check_inputs
-from bbopt.strategies.gp_local import Far, Near, frame_of, smooth, start_of
+from bbopt.strategies.gp_local import Far, Near, local_model, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
@@ -45,7 +45,7 @@ from bbopt.strategies.haste import fits_in
 from bbopt.strategies.local_start import centred_rows, simplex_rows
 from bbopt.strategies.merit import by_merit
 from bbopt.strategies.model_based import CENTRES, ModelBased, Outlook, check_counts
-from bbopt.strategies.nearby import nearby, rows_around
+from bbopt.strategies.nearby import nearby
 from bbopt.strategies.penalty import penalised_view
 from bbopt.strategies.torch_thread import one_torch_thread
 from bbopt.task import Task
@@ -183,14 +183,15 @@ class GP(ModelBased):
         centre = seen.X[region.centre]
         if region.small and len(seen.X) % 2:
             return Far(whole, centre, region)
-        few = rows_around(seen, region)
-        few = replace(few, X=frame_of(centre, region).inside(few.X), memo={})
-        local = _Outlook(self, task, seen_task, few, build(seen_task, few, {}, self.kernel, False), {}, tried[:0])
+        few, nearer = local_model(seen_task, seen, region, self.kernel)
+        local = _Outlook(self, task, seen_task, few, nearer, {}, tried[:0])
         return Near(whole, local, centre, region)
 
     def _looks_near(self, task: Task) -> bool:
         usual = self.search == "local" and self.acquisition == "logei" and self.batch == "greedy"
-        return usual and self.lengthscales == "dimension" and self.inputs == "plain" and not self.earlier and smooth(task)
+        return (
+            usual and self.lengthscales == "dimension" and self.inputs == "plain" and not self.earlier and smooth(task)
+        )
 
     def _start(self, task: Task, request: Request) -> Literal["simplex", "centre", "spread"]:
         usual = self._looks_near(task) and self.initial is None and not request.held

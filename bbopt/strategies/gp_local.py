@@ -18,9 +18,12 @@ from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.framed import Frame, Framed
 from bbopt.acquisition.search import Taken, maximise
+from bbopt.strategies.gp_model import Model, build
+from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.model_based import Outlook
-from bbopt.strategies.nearby import SMALL, Nearby, box_around
+from bbopt.strategies.nearby import SMALL, Nearby, box_around, rows_around
 from bbopt.task import Task
+from surrogates.kernels import Kernel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_SIMPLEX = 49  # columns up to which a simplex is not longer than the longest spread design
@@ -54,6 +57,18 @@ def start_of(task: Task, budget: int | None) -> Literal["simplex", "centre", "sp
 def frame_of(centre: Array, region: Nearby) -> Frame:
     """The frame of the local model."""
     return Frame.around(centre, WIDER * region.half)
+
+
+def local_model(task: Task, state: GPState, region: Nearby, kernel: Kernel) -> tuple[GPState, Model]:
+    """The told rows around the best one, in their frame, and their model."""
+    frame, (kept, apart) = frame_of(state.X[region.centre], region), rows_around(state, region)
+    rows = state.pick(kept)
+    rows = replace(rows, X=frame.inside(rows.X), memo={})
+    model = build(task, rows.pick(apart[kept]), {}, kernel, with_region=False)
+    if apart[kept].all():
+        return rows, model
+    fitted = {**model.memo, "fitted": len(rows.X)}  # what the rows apart say holds for all of them
+    return rows, build(task, rows, fitted, kernel, with_region=False, hurried=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,10 @@
 
 With few evaluations in many columns, and for the last digits in few, what pays is the neighbourhood of the best row. Its
 half width follows from how the rows that fell into the region went, whoever asked for them: it doubles after a new best
-row at its edge, halves after several rows inside that were not better (after one, under constraints), and stays
-otherwise (the classic rule, Conn, Gould, Toint 2000, Trust-Region Methods, section 6.1, with counters as in Eriksson et
-al. 2019, arXiv 1910.01739). As in TREGO
+row at its edge, halves after several rows inside that were not better, and stays otherwise (the classic rule, Conn, Gould,
+Toint 2000, Trust-Region Methods, section 6.1, with counters as in Eriksson et al. 2019, arXiv 1910.01739). Under
+constraints a step that is tiny beside the region, to the corner that the model sees, makes the region smaller at once: the
+digits of the corner are those of a model of that size. As in TREGO
 (Diouane, Picheny, Le Riche, Scotto Di Perrotolo 2021, arXiv 2101.06808) the search beyond the region goes on, here once
 the region has become small: then every other row is sought outside it, so that one valley is not polished for ever.
 """
@@ -18,11 +19,14 @@ import numpy as np
 
 from bbopt.acquisition.domain import Domain
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.merit import by_merit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FIRST, LARGEST, LEAST = 0.2, 0.5, 1e-6  # half widths, in widths of the box
 SMALL = 1.0 / 128.0  # TuRBO's last side: from here on half of the rows are sought elsewhere
 EDGE = 0.9  # of the half width, from which a step counts as one to the edge
+TINY = 0.01  # of the half width
+APART = 0.02  # half widths within which rows are a cluster
 REACH = 2.0  # half widths around the best row from which the local model has its rows
 MOST = 150  # rows of a local model
 
@@ -49,9 +53,8 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
     >>> nearby(X, values, design=1)
     Nearby(centre=0, half=0.1)
     """
-    # where constraints hold rather than not, rows mostly fail by crossing them, which a smaller step answers at once
-    failures_allowed = 1 if values.shape[1] > 1 else max(3, (X.shape[1] + 1) // 2)
-    holds = (values[:, 1:] <= 0.0).all(axis=1)
+    failures_allowed, constrained = max(3, (X.shape[1] + 1) // 2), values.shape[1] > 1
+    holds = np.asarray((values[:, 1:] <= 0.0).all(axis=1))
     if not holds.any():
         return None
     best, half, failures = -1, FIRST, 0
@@ -60,12 +63,17 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
             best = i if holds[i] else best
             continue
         step = float(np.abs(X[i] - X[best]).max())
+        tiny = constrained and step < TINY * half
         if holds[i] and values[i, 0] < values[best, 0]:
             best = i
             if i >= design:
                 failures = 0
-                if step >= EDGE * half:
+                if tiny:
+                    half = max(half / 8.0, 10.0 * step, LEAST)
+                elif step >= EDGE * half:
                     half = min(max(2.0 * half, step), LARGEST)
+        elif i >= design and tiny:
+            half, failures = max(half / 8.0, 10.0 * step, LEAST), 0
         elif i >= design and step <= half * (1.0 + 1e-9):
             failures += 1
             if failures == failures_allowed:
@@ -73,13 +81,26 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
     return Nearby(best, half)
 
 
-def rows_around(state: GPState, region: Nearby) -> GPState:
-    """The told rows in and near a region, at least twice (d + 1) and at most `MOST` of them, in the order they came."""
-    apart = np.abs(state.X - state.X[region.centre]).max(axis=1)
-    wanted = max(2 * (state.X.shape[1] + 1), int((apart <= REACH * region.half).sum()))
-    kept = np.zeros(len(apart), bool)
-    kept[np.argsort(apart, kind="stable")[: min(wanted, MOST)]] = True
-    return state.pick(kept)
+def rows_around(state: GPState, region: Nearby) -> tuple[Array, Array]:
+    """Which of the n told rows a model of a region has, (n,) bool, and which of these lie apart from better ones.
+
+    The rows in and near the region that lie apart, at least twice (d + 1) and at most `MOST` of them, and what lies as near
+    as these. Hyperparameters and warps are chosen by the rows apart alone: by the evidence of a tight cluster, in which
+    constraints are all but zero, the logarithm of a linear function is more probable than the function.
+    """
+    distance = np.abs(state.X - state.X[region.centre]).max(axis=1)
+    spread = np.zeros(len(distance), bool)
+    for i in by_merit(state.values, np.asarray((state.values[:, 1:] <= 0.0).all(axis=1))):
+        others = np.abs(state.X[spread] - state.X[i]).max(axis=1)
+        spread[i] = not (others <= APART * region.half).any()
+    wanted = max(2 * (state.X.shape[1] + 1), int((distance[spread] <= REACH * region.half).sum()))
+    nearest = np.argsort(np.where(spread, distance, np.inf), kind="stable")[: min(wanted, MOST, int(spread.sum()))]
+    apart = np.zeros(len(distance), bool)
+    apart[nearest] = True
+    clustered = np.flatnonzero(~spread & (distance <= distance[apart].max()))
+    kept = apart.copy()
+    kept[clustered[np.argsort(distance[clustered], kind="stable")][:MOST]] = True
+    return kept, apart
 
 
 def box_around(domain: Domain, centre: Array, half: float) -> Domain:
