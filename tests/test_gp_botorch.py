@@ -178,7 +178,7 @@ def test_where_the_fit_has_several_optima_neither_finds_the_better_one_more_ofte
 
 @pytest.mark.parametrize(("name", "n", "noise"), DATA)
 def test_warm_fit_is_as_good_as_its_start_allows(name: str, n: int, noise: float) -> None:
-    """From the hyperparameters of one row less."""
+    """From the hyperparameters of one row less (measured: 3 to 31 evaluations, 12 in the median of all 13 sets)."""
     X, z = dataset(name, n, noise)
     inputs, prior = Inputs.continuous(X.shape[1]), Prior.botorch(X.shape[1])
     before = fit_map(inputs, X[:-1], z[:-1], prior)
@@ -230,3 +230,18 @@ def test_constrained_log_expected_improvement_is_that_of_botorch() -> None:
     bounds: dict[int, tuple[float | None, float | None]] = {1: (None, 0.0), 2: (None, 0.0)}
     reference = LogConstrainedExpectedImprovement(to_botorch(gp), best, 0, bounds, maximize=False)
     assert ours == pytest.approx(reference(torch.tensor(T)[:, None, :]).numpy(), rel=1e-9, abs=1e-8)
+
+
+def test_ordered_columns_are_handed_over_at_their_places() -> None:
+    """Some with places of their own, some evenly spaced."""
+    inputs = Inputs(("ordered", "float", "ordered"), (4, 0, 3), (0, 1, 2), ((0.0, 0.1, 0.4, 1.0), None, None))
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(4, size=20), rng.random(20), rng.integers(3, size=20)]).astype(float)
+    f = inputs.features(X)
+    assert np.allclose(f[:, 2], X[:, 2] / 2.0)
+    gp = fit_gp(inputs, X, (np.sin(4.0 * f[:, 0]) + f[:, 1] * f[:, 2])[:, None], [Prior.noiseless(3, 1e-6)])
+    new = np.array([[1.0, 0.3, 2.0], [3.0, 0.8, 0.0]])
+    mean, variance = gp.mean_variance(new)
+    posterior = to_botorch(gp).posterior(torch.tensor(new))
+    assert np.allclose(posterior.mean.detach().numpy(), mean, atol=1e-6)
+    assert np.allclose(posterior.variance.detach().numpy(), variance, atol=1e-6)
