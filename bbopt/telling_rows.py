@@ -37,7 +37,9 @@ class TellingRows(Telling):
                 rows = np.arange(record.query.size)
             shape = (len(rows), self.task.m), (len(rows), self.task.c)
             if given.slopes is not None:
-                raise ValueRefused("tell_query: expected Values without slopes; tell derivatives row by row: tell(gradient=)")
+                raise ValueRefused(
+                    "tell_query: expected Values without slopes; tell derivatives row by row: tell(gradient=)"
+                )
             if (given.Y.shape, given.G.shape) != shape or not np.array_equal(given.rows, np.arange(len(rows))):
                 raise ValueRefused(f"tell_query: expected Y {shape[0]} and G {shape[1]} for every row in order, got Y {given.Y.shape} and G {given.G.shape}")  # fmt: skip
             ok = given.ok

@@ -52,9 +52,7 @@ AWKWARD: dict[str, list[float]] = {
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_values(name: str, tmp_path: Path) -> None:
-    found = everything(
-        told(bbopt.Task(PLANE), AWKWARD[name]), tmp_path if name in ("constant", "huge") else None
-    )
+    found = everything(told(bbopt.Task(PLANE), AWKWARD[name]), tmp_path if name in ("constant", "huge") else None)
     assert found.stopping is not None and found.stopping.verdict in ("unclear", "go on", "little left", "stop")
     if len(AWKWARD[name]) < 3:
         assert found.quality is None and found.importance is None and found.stopping.verdict == "unclear"

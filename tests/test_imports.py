@@ -20,13 +20,34 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("bbopt", "problems", "surrogates", "server")
 
-FRAME = {"__init__", "advice", "__main__", "neighbours", "problems", "bench", "cli", "compare", "report", "train", "serve"}
+FRAME = {
+    "__init__",
+    "advice",
+    "__main__",
+    "neighbours",
+    "problems",
+    "bench",
+    "cli",
+    "compare",
+    "report",
+    "train",
+    "serve",
+}
 """Modules directly in bbopt/ that stand above the core, with what begins with their names and an underscore."""
 METHODS_TOO = {"designs", "wrappers"}
 """Modules directly in bbopt/ that belong to the search methods; every other one belongs to the core."""
 LAZY = {("bbopt.run", "rich"), ("bbopt.ray_cluster", "ray"), ("bbopt.device_batch", "torch")}
 """What a module of the core may import inside a function: packages that only some uses of it need."""
-LEAVES = ("bbopt.errors", "bbopt.environment", "bbopt.risk", "bbopt.parameters", "bbopt.expression", "bbopt.space", "bbopt.task", "bbopt.query")
+LEAVES = (
+    "bbopt.errors",
+    "bbopt.environment",
+    "bbopt.risk",
+    "bbopt.parameters",
+    "bbopt.expression",
+    "bbopt.space",
+    "bbopt.task",
+    "bbopt.query",
+)
 HEAVY = ("torch", "scipy", "ray", "matplotlib", "fastapi", "uvicorn", "starlette", "jinja2", "gpytorch", "botorch", "pandas",
          "pymoo", "click", "rich", "tabpfn", "sklearn", "hypothesis", "asyncio", "http.server")  # fmt: skip
 

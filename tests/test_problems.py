@@ -115,7 +115,9 @@ def test_the_optimum_is_reached_feasible_and_askable(name):
         return
     if problem.task.environment:  # judged by a functional of many values
         assert set(optimum.params) == set(space.names) - set(problem.task.environment)
-        assert problem.risk(optimum.params) == pytest.approx(optimum.value, rel=1e-3, abs=2e-3)  # the default quadrature
+        assert problem.risk(optimum.params) == pytest.approx(
+            optimum.value, rel=1e-3, abs=2e-3
+        )  # the default quadrature
         return
     metrics = problem(optimum.params)
     assert tuple(metrics) == problem.task.metrics

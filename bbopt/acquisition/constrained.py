@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bbopt.acquisition.gains import Gain
 from surrogates.improvement import log_expected_improvement, log_probability_below
 from surrogates.predictor import Beliefs
 
@@ -47,7 +48,8 @@ class ConstrainedLogEI:
     predictor: output 0 is the objective (minimised), the rest are constraints; S vectors of base values each.
     best: (S,) lowest objective value among the feasible base points of each draw, NaN where there is none.
     limits: (c,) a constraint holds at or below its limit. reward: log improvement credited where best is NaN.
-    rule: "cei", or "cei+" with each probability doubled and at most 1.
+    rule: "cei", or "cei+" with each probability doubled and at most 1. gain: what a point is worth by the objective there,
+    log EI unless said (others in `bbopt.acquisition.gains`).
     evaluable: where points can be evaluated at all, or None if that is everywhere.
     """
 
@@ -57,6 +59,7 @@ class ConstrainedLogEI:
     evaluable: Chance | None = None
     reward: float = 0.0
     rule: Rule = "cei"
+    gain: Gain = log_expected_improvement
 
     def value(self, X: Array) -> Array:
         """(q,) scores of (q, d) points."""
@@ -75,7 +78,7 @@ class ConstrainedLogEI:
         by_mean, by_sd = np.zeros((*mean.shape[:2], draws)), np.zeros((*mean.shape[:2], draws))
         scores = np.full((mean.shape[1], draws), self.reward)
         if seen.any():
-            gain = log_expected_improvement(mean[0][:, _of(mean, seen)], sd[0], self.best[seen])
+            gain = self.gain(mean[0][:, _of(mean, seen)], sd[0], self.best[seen])
             scores[:, seen], by_mean[0][:, seen], by_sd[0][:, seen] = gain
         if len(self.limits):
             value, d_mean, d_sd = log_probability_below(mean[1:], sd[1:], self.limits[:, None, None])

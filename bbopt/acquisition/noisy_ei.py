@@ -11,6 +11,7 @@ old minimum runs over points that are believed feasible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ class NoisyEI:
     evaluable: Chance | None = None
 
     @classmethod
-    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Chance | None = None) -> NoisyEI:
+    def of(cls, model: GaussianProcess, points: Array, limits: Array, evaluable: Chance | None = None) -> Self:
         """With beliefs taken from the model's means."""
         mean, _ = model.mean_variance(points)
         believed = np.asarray((mean[:, 1:] <= limits).all(axis=1))

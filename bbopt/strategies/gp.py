@@ -24,9 +24,9 @@ from bbopt.acquisition.constrained import ConstrainedLogEI, Rule, incumbents
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.local_penalty import LocalPenalty
-from bbopt.acquisition.noisy_ei import NoisyEI
+from bbopt.acquisition.menu import OF_VALUES, OTHERS, OneShot, Scene, check_task, gain_of, parse, score_of
 from bbopt.acquisition.pending import BATCHES, Batch, given_pending
-from bbopt.acquisition.search import Taken, maximise, refine
+from bbopt.acquisition.search import Score, Taken, maximise, refine
 from bbopt.acquisition.thompson import PathScore
 from bbopt.deadline import Deadline
 from bbopt.earlier_data import encode_earlier
@@ -63,8 +63,8 @@ class GP(ModelBased):
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
     of `budget`; d + 1 around the centre where the search is local. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei";
     "cei+", where a constraint that holds rather than not is taken to hold; "penalty", expected improvement of
-    f + rho sum max(0, g)^2; or "frazier" for the decision-theoretic expected improvement under noise
-    (`bbopt.acquisition.noisy_ei`). Without constraints the first three are the same. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
+    f + rho sum max(0, g)^2 (without constraints these three are the same); or another of those in `bbopt.acquisition.menu`,
+    which seek every row in the whole box. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
     network as a classifier) or "tabpfn" (where its weights are on this machine). batch: what is assumed of points that are
     out, so that several asks do not go to one place (`bbopt.acquisition.pending`). Derivatives that are told with values
     become part of the model (`bbopt.strategies.gp_slopes`). lengthscales: "dimension", a prior that grows with the number of
@@ -87,7 +87,7 @@ class GP(ModelBased):
     initial: int | None = None
     budget: int | None = None
     kernel: Literal["rbf", "matern52"] = "rbf"
-    acquisition: Literal["logei", "cei+", "penalty", "frazier"] = "logei"
+    acquisition: str = "logei"
     failures: Literal["distance", "pfn", "tabpfn"] = "distance"
     batch: Batch = "greedy"
     lengthscales: Lengthscales = "dimension"
@@ -99,10 +99,7 @@ class GP(ModelBased):
     def __post_init__(self) -> None:
         if self.kernel not in ("rbf", "matern52"):
             raise UsageError(f"GP: expected kernel 'rbf' or 'matern52', got {self.kernel!r}")
-        if self.acquisition not in ("logei", "cei+", "penalty", "frazier"):
-            raise UsageError(
-                f"GP: expected acquisition 'logei', 'cei+', 'penalty' or 'frazier', got {self.acquisition!r}"
-            )
+        name, _ = parse(self.acquisition)
         if self.failures not in ("distance", "pfn", "tabpfn"):
             raise UsageError(f"GP: expected failures 'distance', 'pfn' or 'tabpfn', got {self.failures!r}")
         if self.lengthscales not in ("dimension", "sparse"):
@@ -118,6 +115,8 @@ class GP(ModelBased):
         if self.noise not in NOISE_MODELS:
             raise UsageError(f"GP: expected noise {', '.join(NOISE_MODELS)}; got {self.noise!r}")
         check_inputs(self.inputs, self.batch, bool(self.earlier), self.lengthscales)
+        if self.inputs == "warped" and name in OF_VALUES:
+            raise UsageError(f"GP: inputs 'warped' do not go with acquisition {self.acquisition!r}")
         if self.noise != "plain" and (self.earlier or self.acquisition == "penalty"):
             raise UsageError(
                 f"GP: noise {self.noise!r} goes neither with earlier studies nor with acquisition 'penalty'"
@@ -127,6 +126,7 @@ class GP(ModelBased):
 
     def init(self, task: Task, key: Key) -> GPState:
         check_noise(self.noise, task)
+        check_task(self.acquisition, task.c, smooth(task))
         return replace(super().init(task, key), earlier=tuple(encode_earlier(task, data) for data in self.earlier))
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
@@ -228,10 +228,14 @@ class _Outlook:
         return {**self.model.memo, "candidates": tried}
 
     def candidates(
-        self, score: ConstrainedLogEI | NoisyEI | PathScore, domain: Domain, centres: Array, tried: Array, away: Taken,
+        self, score: Any, domain: Domain, centres: Array, tried: Array, away: Taken,
         rng: np.random.Generator,
     ) -> Array:  # fmt: skip
         extra = tried
+        if isinstance(score, OneShot):
+            found = domain.settle(score.candidates(domain, rng), rng)
+            if not away(found).any():
+                return found
         if isinstance(score, ConstrainedLogEI) and not self.task.where:
             corners = corner_candidates(belief_of(score.predictor), score.limits, centres[:2], domain)
             extra = np.concatenate([tried, corners])
@@ -241,17 +245,17 @@ class _Outlook:
             found, _ = refine(score, domain, found, away)
         return found
 
-    def score(
-        self, domain: Domain, pending: Array, rng: np.random.Generator
-    ) -> tuple[ConstrainedLogEI | NoisyEI | PathScore, Array]:
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Score, Array]:
         model, gp, state = self.model, self.model.gp, self.state
         n, limits = len(state.X), np.zeros(self.view.c)
         region = chance_to_work(self.gp.failures, self.view, state, model.region) if len(state.failed) else None
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
         order = by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)
-        if self.gp.acquisition == "frazier" and model.noisy.any():
-            return NoisyEI.of(gp, np.concatenate([state.X, pending]), limits, region), centres
+        name, beta = parse(self.gp.acquisition)
+        scene = Scene(gp, model.noisy, pending, limits, centres, domain, region)
+        if name in OTHERS and (name != "frazier" or model.noisy.any()):
+            return score_of(name, scene, rng), centres
         if self.gp.batch == "thompson":
             return PathScore(draw_paths(of_values(gp), 1, rng), limits, region), centres
         base, drawn = given_pending(self.gp.batch, gp, model.noisy, pending, DRAWS, rng)
@@ -267,7 +271,8 @@ class _Outlook:
         if self.gp.batch == "penalised" and len(pending):
             lowest = float(np.nanmean(best)) if not np.isnan(best).all() else float(drawn[0].min())
             chance = LocalPenalty.of(gp.inputs, base, pending, lowest, domain, rng, region)
-        return ConstrainedLogEI(base, best, limits, chance, rule=rule), centres
+        gain = gain_of(name, beta, scene, rng)
+        return ConstrainedLogEI(base, best, limits, chance, rule=rule, gain=gain), centres
 
 
 def _holds(model: Model, state: GPState, values: Array) -> Array:

@@ -109,7 +109,9 @@ def build(
     if own is not None:
         variances = own if variances is None else variances + own
     if warped and due and not hurried:
-        still = learnt & np.array([fit.noise > 0.0 for fit in fitted])  # a noise that depends on the point is known by now
+        still = learnt & np.array(
+            [fit.noise > 0.0 for fit in fitted]
+        )  # a noise that depends on the point is known by now
         priors = [_prior(inputs.dimension, *kind, lengthscales) for kind in zip(still, noisy, strict=True)]
         inputs, fitted = warped_inputs(plain, inputs, state.X, Z, priors, fitted, kernel, variances, SUBSET)
     gp: GaussianProcess | None = None
@@ -131,7 +133,17 @@ def build(
     elif column is not None:
         priors = [_prior(inputs.dimension, *kind) for kind in zip(learnt, noisy, strict=True)]
         with_tasks = model_of_tasks(
-            inputs, column, state.X, Z, fitted, priors, kernel, variances, warm, due and not hurried, choose=selected == n
+            inputs,
+            column,
+            state.X,
+            Z,
+            fitted,
+            priors,
+            kernel,
+            variances,
+            warm,
+            due and not hurried,
+            choose=selected == n,
         )
         if with_tasks is not None:
             gp, parts = with_tasks[0], hyperparameters_of(kernel, fitted) | {"tasks": with_tasks[1]}
