@@ -22,7 +22,7 @@ space = bbopt.Space(
     speed=bbopt.Float(2, 12),  # millimetres per second
     gas=bbopt.Categorical(["argon", "helium"]),
 )
-task = bbopt.Task(space, bbopt.Objective("load", maximize=True))
+task = bbopt.Task(space, [bbopt.Objective("load", maximize=True)])
 opt = bbopt.Optimizer(task, seed=1, budget=BUDGET)
 for _ in range(BUDGET):
     trial = opt.ask()

@@ -33,6 +33,7 @@ COMMANDS = sorted(main.commands)
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(COMMANDS) == {
         *("problems", "strategies", "bench", "bench-classify", "bench-surrogates", "report", "train", "serve"),
+        *("compare", "advise"),
         *("create", "list", "show", "ask", "tell", "fail", "rank", "amend", "retract", "cancel", "enqueue", "add"),
         *("best", "front", "export", "import", "settle", "agreement"),
     }
@@ -201,7 +202,7 @@ def test_ask_with_everything(store: Path, tmp_path: Path) -> None:
     asked = read("ask", store, "beam", "--fixed", "steel=1", "--fixed", "bolts=4", "--owner", "me", "--lease", 60)
     (trial,) = asked["trials"]
     assert (trial["params"]["steel"], trial["params"]["bolts"], trial["owner"]) == ("1", 4, "me")
-    (late,) = read("ask", store, "beam", "--deadline", 1e-9)["trials"]
+    (late,) = document(run("ask", store, "beam", "--deadline", 1e-9, "--json").stdout)["trials"]
     assert "deadline 1e-09 s" in late["note"]
     task = {**CURVE, "space": {**CURVE["space"], "day": {"type": "Int", "low": 1, "high": 7, "role": "context"}}}
     run("create", store, "daily", "--task", "-", "--strategy", "random", input=json.dumps(task))

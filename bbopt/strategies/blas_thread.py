@@ -8,11 +8,13 @@ asks that overlap with it: in the first kind another ask may then go on with mor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, local
 from typing import Any
 
+VARIABLE = "KMP_DUPLICATE_LIB_OK"
 _lock = Lock()
 _here = local()  # .inside: whether this thread is in such a context already
 _asking = 0
@@ -57,7 +59,11 @@ def _libraries() -> list[Any]:
     """Controllers of the BLAS libraries that are loaded; finding them takes milliseconds, so it is done once."""
     if not _controllers:
         import scipy.linalg  # noqa: F401  (it brings a library of its own)
+
+        known = os.environ.get(VARIABLE)
         from threadpoolctl import ThreadpoolController
 
+        if known is None:  # the import sets it, for a library that is not ours
+            os.environ.pop(VARIABLE, None)
         _controllers.extend(ThreadpoolController().select(user_api="blas").lib_controllers)
     return _controllers

@@ -188,7 +188,8 @@ class GP(ModelBased):
         return Near(whole, local, centre, region)
 
     def _looks_near(self, task: Task) -> bool:
-        usual = self.search == "local" and self.acquisition == "logei" and self.batch == "greedy"
+        rules = ("logei",) if task.c else ("logei", "cei+", "penalty")  # without constraints these are one
+        usual = self.search == "local" and self.acquisition in rules and self.batch == "greedy"
         return (
             usual and self.lengthscales == "dimension" and self.inputs == "plain" and not self.earlier and smooth(task)
         )
