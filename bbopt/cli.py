@@ -20,8 +20,9 @@ from bbopt.cli_classify import bench_classify
 from bbopt.cli_compare import compare
 from bbopt.cli_rankings import agreement, rank, settle
 from bbopt.cli_serve import serve
-from bbopt.cli_study import create, export, import_, list_, show
+from bbopt.cli_study import create, list_, show
 from bbopt.cli_surrogates import bench_surrogates
+from bbopt.cli_tables import export, import_
 from bbopt.cli_train import train
 from bbopt.cli_train_network import network
 from bbopt.cli_trials import add, amend, ask, best, cancel, enqueue, fail, front, retract, tell

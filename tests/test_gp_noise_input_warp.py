@@ -90,7 +90,8 @@ def test_concentrations_of_one_are_the_plain_model_to_the_bit() -> None:
 
 
 def test_a_function_that_is_plain_only_after_a_warp_is_predicted_better() -> None:
-    """sin(12 w(x)) with all its waves near 1: the error of the warped model was 0.0 to 0.3 of the plain one's over eight seeds."""
+    """sin(12 w(x)) with all its waves near 1: over eight seeds the error of the warped
+    model was 0.06 to 1.3 of the plain one's, at the median 0.37; of the first three the worst is 1.3."""
     ratios = []
     for seed in range(3):
         rng = np.random.default_rng(seed)
