@@ -6,7 +6,7 @@ OUT ?= bench-results
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test test-slow check demo-ranking bench-compare bench-ask-peers bench-ranking bench-preference bench-server bench-server-soak bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
+.PHONY: run test test-slow check demo-ranking bench-compare bench-ask-peers bench-many bench-environments bench-ranking bench-preference bench-server bench-server-soak bench-applications bench-ask bench-ask-pfn bench-ask-amortised bench-paper bench-pfn bench-overhead bench-wide bench-classify bench-engineering bench-quality bench-surrogates bench-amortised bench-floor bench-features bench-ray bench-gpu bench-deepzero bench-zo clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -94,6 +94,12 @@ bench-ranking: $(READY)  ## rank-sgd in the paper's settings beside CMA-ES, open
 bench-compare: $(READY)  ## bbopt beside Optuna, Ax, a BoTorch loop, pycma, COBYLA: 12 problems, 10 seeds (hours, resumable)
 	$(BIN)/bbopt compare core --seeds 10 --slow-seeds 5 --out $(OUT)/compare --check
 
+bench-many: $(READY)  ## many columns: quality, and ask time at 200 columns and 1,000 rows (minutes)
+	$(BIN)/python -m bbopt.bench_many
+
+bench-environments: $(READY)  ## true risks of the designs that environment-gp and random search name (minutes)
+	$(BIN)/python -m bbopt.bench_environments
+
 bench-ask-peers: $(READY)  ## CPU seconds of gp's ask beside BoTorch, Ax and Optuna, and with 1,000 trials (minutes)
 	$(BIN)/python -m bbopt.bench_ask_peers
 
@@ -111,10 +117,10 @@ bench-deepzero: $(READY)  ## what DeepZero's parts buy on digits: dense, random,
 
 FUNCTIONS := branin hartmann3 hartmann6 ackley_4 ackley_10 levy_8 rosenbrock_4 rosenbrock_8 styblinski_tang_6
 bench-amortised: $(READY)  ## amortised-gp against gp, paired by seed: 9 functions and the engineering suite, 20 seeds (hours, resumable)
-	for f in $(FUNCTIONS); do $(BIN)/bbopt bench $$f -s amortised-gp -s gp --initial 10 --budget 50 --seeds 20 --out $(OUT)/amortised-$$f || exit 1; done
-	$(BIN)/bbopt bench engineering -s amortised-gp -s gp --initial 20 --budget 60 --seeds 20 --out $(OUT)/amortised-engineering
+	for f in $(FUNCTIONS); do $(BIN)/bbopt bench $$f -s amortised-gp -s gp:search=whole --initial 10 --budget 50 --seeds 20 --out $(OUT)/amortised-$$f || exit 1; done
+	$(BIN)/bbopt bench engineering -s amortised-gp -s gp:search=whole --initial 20 --budget 60 --seeds 20 --out $(OUT)/amortised-engineering
 	$(BIN)/bbopt report $(OUT)/amortised-engineering
-	$(BIN)/python -m bbopt.bench_pairs amortised-gp gp $(foreach f,$(FUNCTIONS),$(OUT)/amortised-$(f)) $(OUT)/amortised-engineering
+	$(BIN)/python -m bbopt.bench_pairs amortised-gp gp:search=whole $(foreach f,$(FUNCTIONS),$(OUT)/amortised-$(f)) $(OUT)/amortised-engineering
 
 bench-quality: $(READY)  ## Branin and Hartmann-6 at many seeds, from shared random points and from gp's own design (resumable)
 	$(BIN)/bbopt bench branin --strategy gp --budget 25 --seeds 20 --initial 6 --out $(OUT)/branin
