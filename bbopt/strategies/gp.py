@@ -41,6 +41,7 @@ from bbopt.strategies.gp_local import Far, Near, local_model, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
+from bbopt.strategies.gp_terms import Cost, believed_first, read_belief, with_terms
 from bbopt.strategies.haste import fits_in
 from bbopt.strategies.local_start import centred_rows, simplex_rows
 from bbopt.strategies.merit import by_merit
@@ -61,7 +62,7 @@ class GP(ModelBased):
     """Gaussian process with constrained (noisy) log expected improvement.
 
     initial: rows of the first, space-filling design; None: twice (d + 1), at least 5, at most 50, and at most a quarter
-    of `budget`; d + 1 around the centre where the search is local. budget: evaluations planned, used for nothing else. kernel: "rbf" or "matern52". acquisition: "logei";
+    of `budget`; d + 1 around the centre where the search is local. budget: evaluations planned. kernel: "rbf" or "matern52". acquisition: "logei";
     "cei+", where a constraint that holds rather than not is taken to hold; "penalty", expected improvement of
     f + rho sum max(0, g)^2 (without constraints these three are the same); or another of those in `bbopt.acquisition.menu`,
     which seek every row in the whole box. failures: which model learns where points cannot work, "distance" (a Gaussian process of the distance to the other kind), "pfn" (the
@@ -76,10 +77,12 @@ class GP(ModelBased):
     inputs: "warped" for a learnt warp of every number (`surrogates.input_warp`); derivatives are left out then, too.
     earlier: what `bbopt.earlier` gives of studies of similar tasks (`bbopt.strategies.gp_earlier`): the first rows are their best
     ones; once derivatives are told they are left out. Values of a categorical context may become tasks
-    (`bbopt.strategies.gp_tasks`).
+    (`bbopt.strategies.gp_tasks`). belief: where the optimum is thought to be, {'x': [centre, spread]} in the parameter's units or
+    {'steel': {'S355': 3, 'S235': 1}}; its weight fades with the told rows. cost: "told" divides the gain by what a point is expected
+    to cost, by the costs told so far, less and less as `budget` is used up (`bbopt.acquisition.terms`).
 
     >>> GP(initial=20)
-    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain', inputs='plain')
+    GP(initial=20, budget=None, kernel='rbf', acquisition='logei', failures='distance', batch='greedy', lengthscales='dimension', search='local', noise='plain', inputs='plain', cost='ignored')
     """
 
     gradients: ClassVar[bool] = True
@@ -94,6 +97,8 @@ class GP(ModelBased):
     search: Literal["local", "whole"] = "local"
     noise: NoiseModel = "plain"
     inputs: Literal["plain", "warped"] = "plain"
+    belief: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    cost: Cost = "ignored"
     earlier: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -121,12 +126,17 @@ class GP(ModelBased):
             raise UsageError(
                 f"GP: noise {self.noise!r} goes neither with earlier studies nor with acquisition 'penalty'"
             )
+        if self.cost not in ("ignored", "told"):
+            raise UsageError(f"GP: expected cost 'ignored' or 'told', got {self.cost!r}")
+        if (self.belief or self.cost == "told") and "thompson" in (name, self.batch):
+            raise UsageError("GP: belief and cost='told' weigh the logarithm of a gain, which 'thompson' does not have")
         check_counts(self)
         check_option(self)
 
     def init(self, task: Task, key: Key) -> GPState:
         check_noise(self.noise, task)
         check_task(self.acquisition, task.c, smooth(task))
+        read_belief(task, self.belief)
         return replace(super().init(task, key), earlier=tuple(encode_earlier(task, data) for data in self.earlier))
 
     def recommend(self, task: Task, state: GPState) -> Array | None:
@@ -190,9 +200,8 @@ class GP(ModelBased):
     def _looks_near(self, task: Task) -> bool:
         rules = ("logei",) if task.c else ("logei", "cei+", "penalty")  # without constraints these are one
         usual = self.search == "local" and self.acquisition in rules and self.batch == "greedy"
-        return (
-            usual and self.lengthscales == "dimension" and self.inputs == "plain" and not self.earlier and smooth(task)
-        )
+        plain = self.lengthscales == "dimension" and self.inputs == "plain" and self.cost == "ignored"
+        return usual and plain and not self.earlier and not self.belief and smooth(task)
 
     def _start(self, task: Task, request: Request) -> Literal["simplex", "centre", "spread"]:
         usual = self._looks_near(task) and self.initial is None and not request.held
@@ -210,7 +219,9 @@ class GP(ModelBased):
             return rows_from_earlier(task, self.earlier, request, key, n)
         start = self._start(task, request)
         rows = simplex_rows if start == "simplex" else centred_rows if start == "centre" else spread_rows
-        return rows(task, request, key, n)
+        found = rows(task, request, key, n)
+        prior = read_belief(task, self.belief) if request.number == 0 and not request.held else None
+        return found if prior is None else believed_first(task, prior, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,6 +261,7 @@ class _Outlook:
         model, gp, state = self.model, self.model.gp, self.state
         n, limits = len(state.X), np.zeros(self.view.c)
         region = chance_to_work(self.gp.failures, self.view, state, model.region) if len(state.failed) else None
+        region = with_terms(self.task, state, self.gp.belief, self.gp.cost, self.gp.budget, gp.inputs, region)
         values = np.where(model.noisy, gp.mean_variance(state.X)[0], gp.Z)
         order = by_merit(values, _holds(model, state, values))
         centres = domain.settle(state.X[order[:CENTRES]], rng)

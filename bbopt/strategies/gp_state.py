@@ -22,7 +22,8 @@ class GPState:
     X: (n, D); values: (n, 1 + c) the objective, then the constraint columns; std: (n, 1 + c) standard errors, NaN where
     unknown; failed: (b, D) rows that cannot work; outcomes: (n + b,) True where an answer was a failure, in order;
     slopes: (s, 4) told derivatives in encoded columns: row of X, output, column, value; memo: of the query with the most data
-    behind it, or empty; earlier: rows (e, D) and values (e, 1 + c), NaN where unknown, of earlier studies.
+    behind it, or empty; earlier: rows (e, D) and values (e, 1 + c), NaN where unknown, of earlier studies; costs: (n,) of the told
+    rows, NaN where none was told; left out where there is nothing to tell of them.
     """
 
     X: Array
@@ -33,6 +34,11 @@ class GPState:
     memo: Mapping[str, Any] = field(default_factory=dict)
     slopes: Array = field(default_factory=lambda: np.zeros((0, 4)))
     earlier: tuple[tuple[Array, Array], ...] = ()
+    costs: Array = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if len(self.costs) != len(self.X):
+            object.__setattr__(self, "costs", np.full(len(self.X), np.nan))
 
     @classmethod
     def empty(cls, task: Task) -> GPState:
@@ -53,6 +59,7 @@ class GPState:
             X=np.concatenate([self.X, rows[ok]]),
             values=np.concatenate([self.values, np.hstack([answer.Y, answer.G])[ok]]),
             std=np.concatenate([self.std, answer.std[ok]]),
+            costs=np.concatenate([self.costs, answer.cost[ok]]),
             failed=np.concatenate([self.failed, rows[impossible]]),
             outcomes=np.concatenate([self.outcomes, impossible[ok | impossible]]),
             slopes=self._with_slopes(answer.slopes[ok]) if gradients and answer.slopes is not None else self.slopes,
@@ -70,7 +77,9 @@ class GPState:
         number = np.cumsum(kept) - 1
         slopes = self.slopes[kept[self.slopes[:, 0].astype(int)]]
         slopes[:, 0] = number[slopes[:, 0].astype(int)]
-        return replace(self, X=self.X[kept], values=self.values[kept], std=self.std[kept], slopes=slopes)
+        return replace(
+            self, X=self.X[kept], values=self.values[kept], std=self.std[kept], slopes=slopes, costs=self.costs[kept]
+        )
 
     @property
     def observations(self) -> int:
