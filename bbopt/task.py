@@ -333,7 +333,9 @@ class Task:
         """The task as JSON values; `from_json` reads it back."""
         return {
             "space": self.space.to_json(),
-            "objectives": [_without_none(vars(item), ("over", "level")) for item in self.objectives],
+            "objectives": [
+                {k: v for k, v in vars(item).items() if v is not None or k == "noise"} for item in self.objectives
+            ],
             "constraints": [dict(vars(item)) for item in self.constraints],
             "where": list(self.where),
             "feedback": self.feedback,
@@ -388,10 +390,6 @@ def read_number(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise ValueRefused(f"{what}: expected a finite number, got {number!r}; report a failed evaluation with fail()")
     return number
-
-
-def _without_none(entries: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in entries.items() if value is not None or key not in names}
 
 
 def _flat(document: Any, prefix: str = "") -> dict[str, str]:
