@@ -118,6 +118,7 @@ train_network(Recipe.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_a_random_step_loses_nothing_that_was_saved(tmp_path: Path) -> None:
     recipe = replace(SPARSE, save_seconds=0.0)
     train_network(recipe, tmp_path / "whole")

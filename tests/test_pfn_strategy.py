@@ -91,6 +91,7 @@ def test_branin_in_30_evaluations() -> None:
     assert gap("branin", 30, 0) <= 0.1
 
 
+@pytest.mark.slow
 def test_jlh1_in_25_evaluations() -> None:
     """Two inputs, one constraint that is active at the optimum, 0.03125."""
     assert gap("jlh1", 25, 0) <= 0.01
@@ -237,6 +238,7 @@ def test_fixed_and_context_values_are_kept() -> None:
         opt.tell(trial, (trial.params["a"] - heat) ** 2 + trial.params["b"])
 
 
+@pytest.mark.slow
 def test_numbers_levels_and_categories_together() -> None:
     space = Space(x=Float(0, 1), k=Int(0, 20), c=Categorical(["r", "g", "b"]))
     cost = {"r": 1.0, "g": 0.0, "b": 0.5}

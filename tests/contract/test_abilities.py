@@ -23,7 +23,7 @@ from contract.tasks import plain as plain_case
 
 SEEDS = 9
 MODEL_ROWS, MODEL_SEEDS = 30, 3  # for strategies that fit models, in the default suite
-DEAR = {"pfn"}  # an ask takes a good part of a second: one seed there, all of them in the slow test
+DEAR = {"pfn", "amortised-gp"}  # whose asks take longest: one seed there, all of them in the slow test
 
 
 def learns_something(subject: Subject) -> bool:

@@ -294,6 +294,7 @@ def test_ctrl_c_loses_nothing(subject: Subject, pairs: Path) -> None:
         if not (pairs / "pressed").exists():
             (pairs / "pressed").touch()
             evaluated.wait_for(lambda: (pairs / "at 0.2").exists() and (pairs / "at 0.4").exists())
+            time.sleep(0.5)  # the worker has answered; now the answer is on its way
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
