@@ -13,12 +13,12 @@ import problems
 from bbopt import Categorical, Constraint, Float, Int, Objective, Optimizer, Space, Task, UsageError
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.framed import Frame, Framed
-from bbopt.query import Key, Request
+from bbopt.query import Key, Request, Values
 from bbopt.strategies.gp import GP
 from bbopt.strategies.gp_domain import domain_of, places_of
 from bbopt.strategies.gp_local import start_of
 from bbopt.strategies.gp_state import GPState
-from bbopt.strategies.nearby import FIRST, LARGEST, LEAST, Nearby, box_around, nearby, rows_around
+from bbopt.strategies.nearby import FIRST, LARGEST, LEAST, SMALL, Nearby, box_around, nearby, rows_around
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CUBE = Space(x=Float(0, 1), y=Float(0, 1), z=Float(0, 1))
@@ -126,6 +126,29 @@ def test_failures_are_counted_from_the_last_success() -> None:
     assert told((0.5, 0.0), (0.51, 1.0), (0.52, 1.0), (0.53, 1.0)).half == FIRST / 2.0
 
 
+def test_rows_asked_for_before_the_region_changed_are_no_failures_of_it() -> None:
+    """A batch of five shrinks the region once, not for each three rows, and not after a better row among them."""
+    X, values = np.array([[0.5], *[[0.51 + 0.01 * i] for i in range(6)]]), np.array([[0.0], *[[1.0]] * 6])
+    together, alone = np.array([0] + [1] * 6), np.arange(7)
+    assert nearby(X, values, 1, together) == Nearby(0, FIRST / 2.0)
+    assert nearby(X, values, 1, alone) == nearby(X, values, 1) == Nearby(0, FIRST / 4.0)
+    better = np.array([[0.0], [1.0], [-1.0], [1.0], [1.0], [1.0], [1.0]])
+    assert nearby(X, better, 1, together) == Nearby(2, FIRST)
+    assert nearby(X, better, 1, alone) == Nearby(2, FIRST / 2.0)
+
+
+def test_a_state_knows_what_was_told_when_a_row_was_asked_for() -> None:
+    task, first = Task(CUBE), CUBE.dimension + 1
+    strategy, key = GP(), Key(0, 0)
+    state = strategy.init(task, key)
+    for number, size in [*((i, 1) for i in range(first)), (first, 3), (first + 3, 1)]:
+        query = strategy.ask(task, state, Request(size, number, np.zeros((0, 3))), key)
+        rows = np.asarray(query.X)
+        for row in range(size):
+            state = strategy.tell(task, state, query, Values.of([float(rows[row].sum())], rows=[row]))
+    assert state.known.tolist() == [*range(first), first, first, first, first + 3]
+
+
 def test_a_tiny_step_under_constraints_makes_the_region_smaller_at_once() -> None:
     X, values = np.array([[0.5], [0.5001]]), np.array([[1.0, -1.0], [0.9, -1.0]])
     assert nearby(X, values, design=1) == Nearby(1, FIRST / 8.0)
@@ -157,6 +180,18 @@ def test_a_cluster_counts_once() -> None:
     values = np.arange(28.0)[:, None]
     kept, apart = rows_around(state_of(X, values), Nearby(0, 0.2))
     assert kept[:20].all() and apart[:20].sum() == 1
+
+
+def test_a_batch_looks_near_and_elsewhere_in_turns_once_the_region_is_small() -> None:
+    """Fifteen rows ever nearer to the best one, none of them better: five halvings."""
+    task, rng = Task(Space(x=Float(0, 1), y=Float(0, 1))), np.random.default_rng(0)
+    steps = np.repeat(0.19 * 0.5 ** np.arange(5), 3)[:, None] * rng.choice([-1.0, 1.0], (15, 2))
+    X = np.concatenate([rng.random((2, 2)), [[0.5, 0.5]], 0.5 + steps])
+    state = state_of(X, ((X - 0.5) ** 2).sum(axis=1, keepdims=True))
+    assert nearby(state.X, state.values, 3) == Nearby(2, FIRST / 32.0)
+    query = GP().ask(task, state, Request(8, 18, np.zeros((0, 2))), Key(0, 18))
+    away = np.abs(np.asarray(query.X) - 0.5).max(axis=1)
+    assert (away[::2] <= SMALL).all() and (away[1::2] > SMALL).all(), away
 
 
 # -- its frame -------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from bbopt.strategies.failures import chance_to_work, rough_chance
 from bbopt.strategies.gp_domain import spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
 from bbopt.strategies.gp_inputs import check_inputs
-from bbopt.strategies.gp_local import Far, Near, local_model, smooth, start_of
+from bbopt.strategies.gp_local import Far, Near, Turns, local_model, smooth, start_of
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_noise import NOISE_MODELS, NoiseModel, believed, check_noise
 from bbopt.strategies.gp_state import GPState
@@ -187,15 +187,16 @@ class GP(ModelBased):
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
         if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
             return whole
-        region = nearby(seen.X, seen.values, self._design_size(task, request))
+        region = nearby(seen.X, seen.values, self._design_size(task, request), seen.known)
         if region is None:
             return whole
-        centre = seen.X[region.centre]
-        if region.small and len(seen.X) % 2:
-            return Far(whole, centre, region)
-        few, nearer = local_model(seen_task, seen, region, self.kernel)
-        local = _Outlook(self, task, seen_task, few, nearer, {}, tried[:0])
-        return Near(whole, local, centre, region)
+        centre, told = seen.X[region.centre], len(seen.X)
+
+        def near() -> Near:
+            few, nearer = local_model(seen_task, seen, region, self.kernel)
+            return Near(whole, _Outlook(self, task, seen_task, few, nearer, {}, tried[:0]), centre, region, told)
+
+        return Turns(near, Far(whole, centre, region), told) if region.small else near()
 
     def _looks_near(self, task: Task) -> bool:
         rules = ("logei",) if task.c else ("logei", "cei+", "penalty")  # without constraints these are one

@@ -3,12 +3,15 @@
 `Near` has a Gaussian process of the rows around the best one, in a frame in which this neighbourhood is the unit cube: its
 lengthscales, its output scale, its warp and its nugget are those of the neighbourhood, which a model of the whole box
 cannot have where the function is steep elsewhere. Its expected improvement is searched inside the trust region
-(`bbopt.strategies.nearby`). `Far` searches with the model of the whole box what lies outside the region.
+(`bbopt.strategies.nearby`). `Far` searches with the model of the whole box what lies outside the region. `Turns` has both,
+row by row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -71,14 +74,26 @@ def local_model(task: Task, state: GPState, region: Nearby, kernel: Kernel) -> t
     return rows, build(task, rows, fitted, kernel, with_region=False, hurried=True)
 
 
+@dataclass(frozen=True)
+class LocalScore(Framed):
+    """The score of a local model; half: half width of the box in which it is to be searched."""
+
+    half: float
+
+
 @dataclass(frozen=True, eq=False)
 class Near:
-    """whole: how the whole box is seen; local: the rows around, in their frame; centre: (d,) the best told row."""
+    """whole: how the whole box is seen; local: the rows around, in their frame; centre: (d,) the best told row; told: rows.
+
+    While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
+    scales would take several asks one by one.
+    """
 
     whole: Outlook
     local: Outlook
     centre: Array
     region: Nearby
+    told: int
 
     @property
     def tried(self) -> Array:
@@ -87,19 +102,20 @@ class Near:
     def memo(self, tried: Array) -> dict[str, Any]:
         return self.whole.memo(tried)
 
-    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Framed, Array]:
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[LocalScore, Array]:
         frame = frame_of(self.centre, self.region)
         within = replace(
             domain, low=frame.inside(domain.low), high=frame.inside(domain.high), canonical=np.array,
             contains=lambda X: np.ones(len(X), bool),
         )  # fmt: skip
         inner, _ = self.local.score(within, frame.inside(pending), rng)
-        return Framed(inner, frame), self.centre[None]
+        narrow = len(pending) > 0 and (self.told + len(pending)) // 2 % 2 == 1
+        return LocalScore(inner, frame, self.region.half * (0.5 if narrow else 1.0)), self.centre[None]
 
     def candidates(
-        self, score: Framed, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
+        self, score: LocalScore, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
     ) -> Array:
-        box, frame, extra = box_around(domain, self.centre, self.region.half), score.frame, tried[:0]
+        box, frame, extra = box_around(domain, self.centre, score.half), score.frame, tried[:0]
         if isinstance(score.score, ConstrainedLogEI):
             within = replace(box, low=frame.inside(box.low), high=frame.inside(box.high))
             start = frame.inside(centres[:1])
@@ -140,3 +156,34 @@ class Far:
             return np.asarray(away(X) | (np.abs(X - self.centre).max(axis=1) <= near))
 
         return self.whole.candidates(score, domain, centres, tried, not_here, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """Rows near the best one and rows elsewhere in turns, by how many there are, told or out."""
+
+    make_near: Callable[[], Near]
+    far: Far
+    told: int
+
+    @cached_property
+    def near(self) -> Near:
+        """Made where it is needed: one ask for one row has no use for both."""
+        return self.make_near()
+
+    @property
+    def tried(self) -> Array:
+        return self.far.tried
+
+    def memo(self, tried: Array) -> dict[str, Any]:
+        return self.far.memo(tried)
+
+    def score(self, domain: Domain, pending: Array, rng: np.random.Generator) -> tuple[Any, Array]:
+        part = self.far if (self.told + len(pending)) % 2 else self.near
+        return part.score(domain, pending, rng)
+
+    def candidates(
+        self, score: Any, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
+    ) -> Array:
+        part = self.near if isinstance(score, LocalScore) else self.far
+        return part.candidates(score, domain, centres, tried, away, rng)

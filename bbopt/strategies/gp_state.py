@@ -23,7 +23,8 @@ class GPState:
     unknown; failed: (b, D) rows that cannot work; outcomes: (n + b,) True where an answer was a failure, in order;
     slopes: (s, 4) told derivatives in encoded columns: row of X, output, column, value; memo: of the query with the most data
     behind it, or empty; earlier: rows (e, D) and values (e, 1 + c), NaN where unknown, of earlier studies; costs: (n,) of the told
-    rows, NaN where none was told; left out where there is nothing to tell of them.
+    rows, NaN where none was told; known: (n,) how many rows had been told when each of them was asked for. These two are left
+    out where there is nothing to tell of them: then rows were asked for one after the other.
     """
 
     X: Array
@@ -35,10 +36,13 @@ class GPState:
     slopes: Array = field(default_factory=lambda: np.zeros((0, 4)))
     earlier: tuple[tuple[Array, Array], ...] = ()
     costs: Array = field(default_factory=lambda: np.zeros(0))
+    known: Array = field(default_factory=lambda: np.zeros(0, int))
 
     def __post_init__(self) -> None:
         if len(self.costs) != len(self.X):
             object.__setattr__(self, "costs", np.full(len(self.X), np.nan))
+        if len(self.known) != len(self.X):
+            object.__setattr__(self, "known", np.arange(len(self.X)))
 
     @classmethod
     def empty(cls, task: Task) -> GPState:
@@ -53,6 +57,7 @@ class GPState:
         assert isinstance(answer, Values)
         rows = np.asarray(query.X[answer.rows], float).reshape(len(answer.rows), -1)
         ok = answer.ok
+        told = len(self.X)
         impossible = np.array([status == "impossible" for status in answer.status], bool)
         return replace(
             self,
@@ -60,6 +65,7 @@ class GPState:
             values=np.concatenate([self.values, np.hstack([answer.Y, answer.G])[ok]]),
             std=np.concatenate([self.std, answer.std[ok]]),
             costs=np.concatenate([self.costs, answer.cost[ok]]),
+            known=np.concatenate([self.known, np.minimum(told + np.arange(ok.sum()), query.memo.get("seen", np.inf))]),
             failed=np.concatenate([self.failed, rows[impossible]]),
             outcomes=np.concatenate([self.outcomes, impossible[ok | impossible]]),
             slopes=self._with_slopes(answer.slopes[ok]) if gradients and answer.slopes is not None else self.slopes,
@@ -78,8 +84,9 @@ class GPState:
         slopes = self.slopes[kept[self.slopes[:, 0].astype(int)]]
         slopes[:, 0] = number[slopes[:, 0].astype(int)]
         return replace(
-            self, X=self.X[kept], values=self.values[kept], std=self.std[kept], slopes=slopes, costs=self.costs[kept]
-        )
+            self, X=self.X[kept], values=self.values[kept], std=self.std[kept], slopes=slopes, costs=self.costs[kept],
+            known=self.known[kept],
+        )  # fmt: skip
 
     @property
     def observations(self) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NEAR = 1e-7  # encoded distance, in the widest column, below which a point counts as told already
-NEAR_PENDING = 2e-3  # the same for points that are out: several workers are not sent to one place
+NEAR_PENDING = 1e-3  # the same for points that are out: several workers are not sent to one place
 CENTRES = 3  # good points around which candidates are sought
 CANDIDATES = 5  # of an ask that the next one tries again
 THOROUGH = 16  # rows of one ask that are searched for with full effort; those after them are there to explore

@@ -44,10 +44,12 @@ class Nearby:
         return self.half < SMALL
 
 
-def nearby(X: Array, values: Array, design: int) -> Nearby | None:
+def nearby(X: Array, values: Array, design: int, known: Array | None = None) -> Nearby | None:
     """The region after (n, d) rows with (n, 1 + c) values, all at once or one after the other; None while none is feasible.
 
-    design: how many of the first rows say nothing of the region's size.
+    design: how many of the first rows say nothing of the region's size. known: (n,) how many rows had been told when each
+    was asked for; None: all before it. A row that was asked for before the region last changed may move its centre, but if
+    it is not better that is no failure: it was not sought in the region as it is.
 
     >>> X, values = np.array([[0.5], [0.5], [0.51], [0.49], [0.52]]), np.array([[0.0], [1.0], [1.0], [1.0], [1.0]])
     >>> nearby(X, values, design=1)
@@ -57,7 +59,8 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
     holds = np.asarray((values[:, 1:] <= 0.0).all(axis=1))
     if not holds.any():
         return None
-    best, half, failures = -1, FIRST, 0
+    best, half, failures, changed = -1, FIRST, 0, 0
+    known = np.arange(len(X)) if known is None else known
     for i in range(len(X)):
         if best < 0:
             best = i if holds[i] else best
@@ -65,19 +68,21 @@ def nearby(X: Array, values: Array, design: int) -> Nearby | None:
         step = float(np.abs(X[i] - X[best]).max())
         tiny = constrained and step < TINY * half
         if holds[i] and values[i, 0] < values[best, 0]:
-            best = i
+            best, changed = i, i + 1
             if i >= design:
                 failures = 0
                 if tiny:
                     half = max(half / 8.0, 10.0 * step, LEAST)
                 elif step >= EDGE * half:
                     half = min(max(2.0 * half, step), LARGEST)
-        elif i >= design and tiny:
-            half, failures = max(half / 8.0, 10.0 * step, LEAST), 0
-        elif i >= design and step <= half * (1.0 + 1e-9):
+        elif i < design or known[i] < changed:
+            continue
+        elif tiny:
+            half, failures, changed = max(half / 8.0, 10.0 * step, LEAST), 0, i + 1
+        elif step <= half * (1.0 + 1e-9):
             failures += 1
             if failures == failures_allowed:
-                half, failures = max(half / 2.0, LEAST), 0
+                half, failures, changed = max(half / 2.0, LEAST), 0, i + 1
     return Nearby(best, half)
 
 
