@@ -16,6 +16,7 @@ from bbopt import Categorical, Float, Int, Space, Task
 from bbopt.acquisition.ascent import climb
 from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
 from bbopt.acquisition.domain import Domain
+from bbopt.acquisition.gains import Confident
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.noisy_ei import NoisyEI, expected_maximum
@@ -95,7 +96,7 @@ def test_log_h_is_exact_far_into_the_tail() -> None:
 
 @given(st.floats(-50.0, 50.0), st.floats(1e-4, 1e3), st.floats(-5.0, 5.0))
 def test_derivatives_of_both_logarithms_are_those_of_finite_differences(z: float, sd: float, limit: float) -> None:
-    for function in (log_expected_improvement, log_probability_below):
+    for function in (log_expected_improvement, log_probability_below, Confident(log_expected_improvement, 0.5)):
         mean, step = limit - z * sd, 1e-5 * sd
         one = np.array([mean])
         _, by_mean, by_sd = function(one, np.array([sd]), limit)

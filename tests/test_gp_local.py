@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,17 @@ from hypothesis import strategies as st
 
 import problems
 from bbopt import Categorical, Constraint, Float, Int, Objective, Optimizer, Space, Task, UsageError
+from bbopt.acquisition.constrained import ConstrainedLogEI
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.framed import Frame, Framed
+from bbopt.acquisition.gains import Confident
 from bbopt.query import Key, Request, Values
 from bbopt.strategies.gp import GP
 from bbopt.strategies.gp_domain import domain_of, places_of
-from bbopt.strategies.gp_local import start_of
+from bbopt.strategies.gp_local import Near, start_of
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.nearby import FIRST, LARGEST, LEAST, SMALL, Nearby, box_around, nearby, rows_around
+from surrogates.improvement import log_expected_improvement
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CUBE = Space(x=Float(0, 1), y=Float(0, 1), z=Float(0, 1))
@@ -192,6 +196,23 @@ def test_a_batch_looks_near_and_elsewhere_in_turns_once_the_region_is_small() ->
     query = GP().ask(task, state, Request(8, 18, np.zeros((0, 2))), Key(0, 18))
     away = np.abs(np.asarray(query.X) - 0.5).max(axis=1)
     assert (away[::2] <= SMALL).all() and (away[1::2] > SMALL).all(), away
+
+
+@pytest.mark.parametrize("c", [0, 1])
+def test_only_without_constraints_do_local_steps_rest_on_half_of_the_deviation(c: int) -> None:
+    task = Task(CUBE, constraints=[Constraint(f"g{j}", upper=0.0) for j in range(c)])
+    X = np.random.default_rng(0).random((12, 3))
+    values = np.column_stack([(X**2).sum(axis=1), *[np.full(12, -1.0)] * c])
+    request = Request(1, 12, np.zeros((0, 3)))
+    near = GP()._outlook(task, state_of(X, values), request)
+    assert isinstance(near, Near)
+    score, _ = near.score(Domain.box(3), request.pending, np.random.default_rng(0))
+    assert isinstance(score.score, ConstrainedLogEI)
+    points = np.random.default_rng(1).random((5, 3))
+    whole = replace(score.score, gain=log_expected_improvement).value(points)
+    wanted = Confident(log_expected_improvement, 1.0 if c else 0.5)
+    assert np.array_equal(score.score.value(points), replace(score.score, gain=wanted).value(points))
+    assert (score.score.value(points) <= whole).all() and np.array_equal(score.score.value(points), whole) == bool(c)
 
 
 # -- its frame -------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,24 @@ class LowerBound:
 
 
 @dataclass(frozen=True)
+class Confident:
+    """Another gain with `share` of the standard deviation: where a point is to be as good as its mean says.
+
+    >>> from surrogates.improvement import log_expected_improvement
+    >>> value, _, by_sd = Confident(log_expected_improvement, 0.5)(np.array([[0.0]]), np.array([[1.0]]), np.array([0.0]))
+    >>> value.round(4), by_sd.round(4)
+    (array([[-1.6121]]), array([[1.]]))
+    """
+
+    gain: Gain
+    share: float
+
+    def __call__(self, mean: Array, sd: Array, best: Array) -> tuple[Array, Array, Array]:
+        value, by_mean, by_sd = self.gain(mean, self.share * sd, best)
+        return value, by_mean, self.share * by_sd
+
+
+@dataclass(frozen=True)
 class MaxValueEntropy:
     """What a value tells of the minimum. minima: (k,) sampled; noise: variance of the value's noise; bound: GIBBON's form,
     which knows of noise, in place of the exact one of a noise-free value.

@@ -20,6 +20,7 @@ from bbopt.acquisition.constrained import ConstrainedLogEI
 from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.framed import Frame, Framed
+from bbopt.acquisition.gains import Confident
 from bbopt.acquisition.search import Taken, maximise
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
@@ -30,6 +31,7 @@ from surrogates.kernels import Kernel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_SIMPLEX = 49  # columns up to which a simplex is not longer than the longest spread design
+SHARE = 0.5  # of the local model's standard deviation that an improvement may rest on; see `Near`
 WIDER = 2.0  # half width of the frame in half widths of the region
 
 
@@ -85,7 +87,9 @@ class LocalScore(Framed):
 class Near:
     """whole: how the whole box is seen; local: the rows around, in their frame; centre: (d,) the best told row; told: rows.
 
-    While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
+    Without constraints an improvement may rest on half of the standard deviation only: expected improvement as it is
+    goes to corners of the region, of which there are many. Of 0.3, 0.5 and 1 the middle one was best by the mean of nine functions of 6
+    to 20 columns; under constraints it ended two searches of forty-two in a wrong corner, and is left out. While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
     scales would take several asks one by one.
     """
 
@@ -109,6 +113,8 @@ class Near:
             contains=lambda X: np.ones(len(X), bool),
         )  # fmt: skip
         inner, _ = self.local.score(within, frame.inside(pending), rng)
+        if isinstance(inner, ConstrainedLogEI) and not len(inner.limits):
+            inner = replace(inner, gain=Confident(inner.gain, SHARE))
         narrow = len(pending) > 0 and (self.told + len(pending)) // 2 % 2 == 1
         return LocalScore(inner, frame, self.region.half * (0.5 if narrow else 1.0)), self.centre[None]
 
