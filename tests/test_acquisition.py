@@ -16,9 +16,9 @@ from bbopt import Categorical, Float, Int, Space, Task
 from bbopt.acquisition.ascent import climb
 from bbopt.acquisition.constrained import ConstrainedLogEI, Evaluable
 from bbopt.acquisition.domain import Domain
-from bbopt.acquisition.gains import Confident
 from bbopt.acquisition.draws import draw_values, given_draws
 from bbopt.acquisition.finish import belief_of, corner_candidates
+from bbopt.acquisition.gains import Confident
 from bbopt.acquisition.noisy_ei import NoisyEI, expected_maximum
 from bbopt.acquisition.search import enumerate_best, maximise
 from bbopt.strategies.gp_domain import domain_of

@@ -87,9 +87,10 @@ class LocalScore(Framed):
 class Near:
     """whole: how the whole box is seen; local: the rows around, in their frame; centre: (d,) the best told row; told: rows.
 
-    Without constraints an improvement may rest on half of the standard deviation only: expected improvement as it is
-    goes to corners of the region, of which there are many. Of 0.3, 0.5 and 1 the middle one was best by the mean of nine functions of 6
-    to 20 columns; under constraints it ended two searches of forty-two in a wrong corner, and is left out. While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
+    Without constraints an improvement may rest on half of the standard deviation only: expected improvement as it is goes
+    to corners of the region, of which there are many. Of 0.3, 0.5 and 1 the middle one was best by the mean of nine
+    functions of 6 to 20 columns; under constraints it ended two searches of forty-two in a wrong corner, and is left out.
+    While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
     scales would take several asks one by one.
     """
 
