@@ -57,7 +57,8 @@ class GPState:
         assert isinstance(answer, Values)
         rows = np.asarray(query.X[answer.rows], float).reshape(len(answer.rows), -1)
         ok = answer.ok
-        told = len(self.X)
+        count = len(self.X) + int(ok.sum())
+        told = np.arange(len(self.X), count)
         impossible = np.array([status == "impossible" for status in answer.status], bool)
         return replace(
             self,
@@ -65,7 +66,7 @@ class GPState:
             values=np.concatenate([self.values, np.hstack([answer.Y, answer.G])[ok]]),
             std=np.concatenate([self.std, answer.std[ok]]),
             costs=np.concatenate([self.costs, answer.cost[ok]]),
-            known=np.concatenate([self.known, np.minimum(told + np.arange(ok.sum()), query.memo.get("seen", np.inf))]),
+            known=np.concatenate([self.known, np.minimum(told, query.memo.get("seen", count))]),
             failed=np.concatenate([self.failed, rows[impossible]]),
             outcomes=np.concatenate([self.outcomes, impossible[ok | impossible]]),
             slopes=self._with_slopes(answer.slopes[ok]) if gradients and answer.slopes is not None else self.slopes,
