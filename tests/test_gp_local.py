@@ -67,6 +67,20 @@ def test_a_design_that_is_asked_for_is_spread() -> None:
     assert not np.allclose(rows[0], 0.5)
 
 
+def test_at_the_first_failure_spread_rows_follow() -> None:
+    """Eight of them, twice (d + 1), as a study with a design of rows spread over the box has at the same places."""
+    opt = Optimizer(Task(CUBE), GP(), seed=0)
+    for number in range(4):
+        trial = opt.ask()
+        if number == 3:
+            opt.fail(trial, "cannot work", impossible=True)
+        else:
+            opt.tell(trial, 1.0)
+    rows = np.array([list(trial.params.values()) for trial in opt.ask(9)])
+    spread = first_rows(Task(CUBE), GP(initial=13, search="whole"), 13)[4:]
+    assert np.array_equal(rows[:8], spread[:8]) and not np.array_equal(rows[8], spread[8])
+
+
 def test_what_a_task_has_decides_how_it_begins() -> None:
     bounded = [Constraint("g", upper=0.0)]
     assert start_of(Task(CUBE), None) == "simplex"

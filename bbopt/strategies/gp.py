@@ -34,7 +34,7 @@ from bbopt.errors import UsageError
 from bbopt.query import Key, Request
 from bbopt.strategies.blas_thread import one_blas_thread
 from bbopt.strategies.failures import chance_to_work, rough_chance
-from bbopt.strategies.gp_domain import spread_rows
+from bbopt.strategies.gp_domain import design_size, spread_rows
 from bbopt.strategies.gp_earlier import check_option, rows_from_earlier
 from bbopt.strategies.gp_inputs import check_inputs
 from bbopt.strategies.gp_local import Far, Near, Turns, local_model, smooth, start_of
@@ -187,7 +187,7 @@ class GP(ModelBased):
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
         if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
             return whole
-        region = nearby(seen.X, seen.values, self._design_size(task, request), seen.known)
+        region = nearby(seen.X, seen.values, self._design_size(task, state, request), seen.known)
         if region is None:
             return whole
         centre, told = seen.X[region.centre], len(seen.X)
@@ -208,12 +208,15 @@ class GP(ModelBased):
         usual = self._looks_near(task) and self.initial is None and not request.held
         return start_of(task, self.budget) if usual else "spread"
 
-    def _design_size(self, task: Task, request: Request) -> int:
+    def _design_size(self, task: Task, state: GPState, request: Request) -> int:
         if self._start(task, request) == "simplex":
-            return task.space.dimension + 1
+            if not len(state.failed):
+                return task.space.dimension + 1
+            # rows around the centre say too little of where points can work: at the first failure spread rows follow
+            return int(state.outcomes.argmax()) + 1 + design_size(task, None, self.budget)
         if self.earlier and self.initial is None:
             return len(self.earlier) + task.space.dimension
-        return super()._design_size(task, request)
+        return super()._design_size(task, state, request)
 
     def _design_rows(self, task: Task, request: Request, key: Key, n: int) -> Array:
         if self.earlier:

@@ -85,7 +85,7 @@ class ModelBased(ABC):
 
     def ask(self, task: Task, state: GPState, request: Request, key: Key) -> Query:
         with np.errstate(all="ignore"):
-            spread = min(max(self._design_size(task, request) - request.number, 0), request.n)
+            spread = min(max(self._design_size(task, state, request) - request.number, 0), request.n)
             rows, memo = [self._design_rows(task, request, key, spread)], {"design": spread}
             if spread < request.n:
                 more, memo = self._modelled(task, state, request, key, request.n - spread, rows[0])
@@ -95,7 +95,7 @@ class ModelBased(ABC):
     def tell(self, task: Task, state: GPState, query: Query, answer: Answer) -> GPState:
         return state.after(query, answer, self.gradients)
 
-    def _design_size(self, task: Task, request: Request) -> int:
+    def _design_size(self, task: Task, state: GPState, request: Request) -> int:
         """Rows of the first design."""
         return design_size(task, self.initial, self.budget)
 
