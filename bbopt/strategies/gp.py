@@ -185,12 +185,15 @@ class GP(ModelBased):
         )  # fmt: skip
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
-        if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
+        if hurried or request.held or not self._looks_near(task) or len(seen.slopes):
             return whole
-        region = nearby(seen.X, seen.values, self._design_size(task, state, request), seen.known)
+        some_fail = len(seen.failed) > 0
+        region = nearby(seen.X, seen.values, self._design_size(task, state, request), seen.known, some_fail)
         if region is None:
             return whole
         centre, told = seen.X[region.centre], len(seen.X)
+        if some_fail:  # the model of where points work is one of the whole box
+            return Far(whole, centre, region) if region.small and told % 2 else whole
 
         def near() -> Near:
             few, nearer = local_model(seen_task, seen, region, self.kernel)
