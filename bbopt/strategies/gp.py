@@ -55,6 +55,7 @@ from surrogates.saas import Lengthscales
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DRAWS = 32
+CALM = 10  # answers without a failure before one is risked away from the best row
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,9 @@ class GP(ModelBased):
         if region is None:
             return whole
         centre, told = seen.X[region.centre], len(seen.X)
-        if some_fail:  # the model of where points work is one of the whole box
-            return Far(whole, centre, region) if region.small and told % 2 else whole
+        if some_fail:  # the model of where points work is one of the whole box; elsewhere it is often wrong
+            calm = not seen.outcomes[-CALM:].any()
+            return Far(whole, centre, region) if region.small and told % 2 and calm else whole
 
         def near() -> Near:
             few, nearer = local_model(seen_task, seen, region, self.kernel)
