@@ -19,7 +19,7 @@ from bbopt.acquisition.gains import Confident
 from bbopt.query import Key, Request, Values
 from bbopt.strategies.gp import GP
 from bbopt.strategies.gp_domain import domain_of, places_of
-from bbopt.strategies.gp_local import Far, Near, start_of
+from bbopt.strategies.gp_local import Near, start_of
 from bbopt.strategies.gp_state import GPState
 from bbopt.strategies.nearby import FIRST, LARGEST, LEAST, SMALL, Nearby, box_around, nearby, rows_around
 from surrogates.improvement import log_expected_improvement
@@ -171,7 +171,6 @@ def test_a_tiny_step_under_constraints_makes_the_region_smaller_at_once() -> Non
     X, values = np.array([[0.5], [0.5001]]), np.array([[1.0, -1.0], [0.9, -1.0]])
     assert nearby(X, values, design=1) == Nearby(1, FIRST / 8.0)
     assert nearby(X, values[:, :1], design=1) == Nearby(1, FIRST)
-    assert nearby(X, values[:, :1], design=1, bounded=True) == Nearby(1, FIRST / 8.0), "so does an edge of failures"
 
 
 def test_there_is_no_region_while_nothing_is_feasible() -> None:
@@ -228,18 +227,6 @@ def test_only_without_constraints_do_local_steps_rest_on_half_of_the_deviation(c
     wanted = Confident(log_expected_improvement, 1.0 if c else 0.5)
     assert np.array_equal(score.score.value(points), replace(score.score, gain=wanted).value(points))
     assert (score.score.value(points) <= whole).all() and np.array_equal(score.score.value(points), whole) == bool(c)
-
-
-def test_an_edge_of_failures_is_not_polished_for_ever() -> None:
-    """Rows that creep along the edge x = 0.5 of what works: every other row is sought away from the last of them."""
-    task = Task(Space(x=Float(0, 1), y=Float(0, 1)))
-    X = np.concatenate([[[0.2, 0.3], [0.3, 0.4]], np.column_stack([np.full(6, 0.499), 0.5 + 1e-5 * np.arange(6)])])
-    told = replace(state_of(X, -X.sum(axis=1, keepdims=True)), failed=np.array([[0.51, 0.5], [0.7, 0.2]]))
-    odd, request = told.pick(np.arange(8) < 7), Request(1, 10, X[:0])
-    assert isinstance(GP(initial=2)._outlook(task, odd, request), Far)
-    assert not isinstance(GP(initial=2)._outlook(task, told, request), Far)
-    row = np.asarray(GP(initial=2).ask(task, odd, request, Key(0, 10)).X)[0]
-    assert np.abs(row - X[6]).max() > 2.0 * SMALL
 
 
 # -- its frame -------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,6 @@ from surrogates.saas import Lengthscales
 
 Array = np.ndarray[Any, np.dtype[Any]]
 DRAWS = 32
-CALM = 10  # answers without a failure before one is risked away from the best row
 
 
 @dataclass(frozen=True)
@@ -186,16 +185,12 @@ class GP(ModelBased):
         )  # fmt: skip
         tried = np.asarray(warm.get("candidates", np.zeros((0, task.space.dimension))))
         whole = _Outlook(self, task, seen_task, seen, model, request.held, tried)
-        if hurried or request.held or not self._looks_near(task) or len(seen.slopes):
+        if hurried or request.held or not self._looks_near(task) or len(seen.failed) or len(seen.slopes):
             return whole
-        some_fail = len(seen.failed) > 0
-        region = nearby(seen.X, seen.values, self._design_size(task, state, request), seen.known, some_fail)
+        region = nearby(seen.X, seen.values, self._design_size(task, state, request), seen.known)
         if region is None:
             return whole
         centre, told = seen.X[region.centre], len(seen.X)
-        if some_fail:  # the model of where points work is one of the whole box; elsewhere it is often wrong
-            calm = not seen.outcomes[-CALM:].any()
-            return Far(whole, centre, region) if region.small and told % 2 and calm else whole
 
         def near() -> Near:
             few, nearer = local_model(seen_task, seen, region, self.kernel)

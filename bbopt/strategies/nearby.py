@@ -44,19 +44,18 @@ class Nearby:
         return self.half < SMALL
 
 
-def nearby(X: Array, values: Array, design: int, known: Array | None = None, bounded: bool = False) -> Nearby | None:
+def nearby(X: Array, values: Array, design: int, known: Array | None = None) -> Nearby | None:
     """The region after (n, d) rows with (n, 1 + c) values, all at once or one after the other; None while none is feasible.
 
     design: how many of the first rows say nothing of the region's size. known: (n,) how many rows had been told when each
     was asked for; None: all before it. A row that was asked for before the region last changed may move its centre, but if
-    it is not better that is no failure: it was not sought in the region as it is. bounded: whether there is an edge beside
-    those of constraints, beyond which points cannot work.
+    it is not better that is no failure: it was not sought in the region as it is.
 
     >>> X, values = np.array([[0.5], [0.5], [0.51], [0.49], [0.52]]), np.array([[0.0], [1.0], [1.0], [1.0], [1.0]])
     >>> nearby(X, values, design=1)
     Nearby(centre=0, half=0.1)
     """
-    failures_allowed, constrained = max(3, (X.shape[1] + 1) // 2), bounded or values.shape[1] > 1
+    failures_allowed, constrained = max(3, (X.shape[1] + 1) // 2), values.shape[1] > 1
     holds = np.asarray((values[:, 1:] <= 0.0).all(axis=1))
     if not holds.any():
         return None
