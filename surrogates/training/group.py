@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -77,6 +78,9 @@ def joined(device: str) -> Iterator[Group]:
     group = Group(rank, world, f"cuda:{local}" if device == "cuda" else device)
     joins = world > 1 and not torch.distributed.is_initialized()
     if joins:
+        # Its functions take the group of the moment of their import as a default, and torch.optim imports it: after the
+        # group began it would keep the group, and gloo's threads that abort a process as it ends, beyond the destruction.
+        importlib.import_module("torch.distributed.nn.functional")
         torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield group
