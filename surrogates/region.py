@@ -1,9 +1,10 @@
 """Where a black box cannot be evaluated at all: a model of the failing region, kept apart from the model of the values.
 
-Every row is given its distance to the nearest row of the other kind, negative where it worked: a rough signed distance
-to the edge of the region, which is continuous, close to linear near the edge, and the more exact the nearer the two
-rows are. A Gaussian process of those values, with a noise in proportion to them, locates the edge as sharply as the
-rows allow and continues it where there are none; labels of -1 and +1 would be a jump that no smooth model continues.
+The signed distance to the edge of the region, negative where points work, is continuous and close to linear near the edge.
+Of a row it is known to lie between 0 and the distance d to the nearest row of the other kind, for the edge lies between
+the two. A Gaussian process of the middles of these intervals, with the standard deviation of a uniform distribution over
+them as noise (d / 2 and d / sqrt(12)), locates the edge as sharply as the rows allow and continues it where there are
+none; labels of -1 and +1 would be a jump that no smooth model continues.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from surrogates.kernels import squared_distances
 from surrogates.map_fit import Fitted, Prior, fit_map
 
 Array = NDArray[np.float64]
-DOUBT = 0.25  # standard error of a row's value, relative to the value
+DOUBT = 3.0**-0.5  # standard error of a row's value, relative to the value: that of a uniform distribution from 0
 
 
 def fit_region(
@@ -36,7 +37,9 @@ def fit_region(
     X = np.concatenate([worked, failed])
     if len(worked):
         apart = np.sqrt(squared_distances(inputs.features(worked), inputs.features(failed)))
-        values = np.concatenate([-apart.min(axis=1), apart.min(axis=0)])
+        values = np.concatenate(
+            [-apart.min(axis=1), apart.min(axis=0)]
+        )  # twice the middles; the scale is left out below
     else:
         values = np.ones(len(failed))
     values = values / max(float(np.sqrt(np.mean(values**2))), 1e-300)
