@@ -227,7 +227,6 @@ def log_regret(batch: str, n: int, seed: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="-4.4 against -6.4: eight rounds are few for the last digits", strict=True)
 def test_eight_batches_of_eight_lose_half_a_decade_at_most() -> None:
     """Against 64 asks one by one, 20 seeds, medians of the log regret; prints every way's.
 

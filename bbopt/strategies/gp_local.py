@@ -21,6 +21,7 @@ from bbopt.acquisition.domain import Domain
 from bbopt.acquisition.finish import belief_of, corner_candidates
 from bbopt.acquisition.framed import Frame, Framed
 from bbopt.acquisition.gains import Confident
+from bbopt.acquisition.minimiser import minimiser
 from bbopt.acquisition.search import Taken, maximise
 from bbopt.strategies.gp_model import Model, build
 from bbopt.strategies.gp_state import GPState
@@ -28,10 +29,17 @@ from bbopt.strategies.model_based import Outlook
 from bbopt.strategies.nearby import SMALL, Nearby, box_around, rows_around
 from bbopt.task import Task
 from surrogates.kernels import Kernel
+from surrogates.predictor import Predictor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_SIMPLEX = 49  # columns up to which a simplex is not longer than the longest spread design
 SHARE = 0.5  # of the local model's standard deviation that an improvement may rest on; see `Near`
+ASIDE = 1.5  # standard deviations of the minimum by which a row that tells of it lies beside it
+CLOSEST, FARTHEST = (
+    5e-3,
+    0.25,
+)  # such a row from the minimum: widths of the box (nearer, the nugget drowns it), half widths of the region
+LOCATED = 0.1  # half widths: a minimum that is known up to this is worth more such rows
 WIDER = 2.0  # half width of the frame in half widths of the region
 
 
@@ -78,9 +86,11 @@ def local_model(task: Task, state: GPState, region: Nearby, kernel: Kernel) -> t
 
 @dataclass(frozen=True)
 class LocalScore(Framed):
-    """The score of a local model; half: half width of the box in which it is to be searched."""
+    """The score of a local model. half: half width of the box in which it is to be searched. turn: 0 to 3, the row's among rows
+    that are out together; 0 where it is alone."""
 
     half: float
+    turn: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +100,10 @@ class Near:
     Without constraints an improvement may rest on half of the standard deviation only: expected improvement as it is goes
     to corners of the region, of which there are many. Of 0.3, 0.5 and 1 the middle one was best by the mean of nine
     functions of 6 to 20 columns; under constraints it ended two searches of forty-two in a wrong corner, and is left out.
-    While others are out, rows are sought in the region and in one of half its width in turns: what a batch shows of both
-    scales would take several asks one by one.
+    While others are out, a row that is best by itself says little that they do not say. Then, without constraints, every
+    other row goes where it tells most of where the model's minimum is (`bbopt.acquisition.minimiser`), and three of four once
+    that is known well, so that the next batch meets a better model; the rest are sought for improvement, in the region and in
+    one of half its width in turns.
     """
 
     whole: Outlook
@@ -116,13 +128,15 @@ class Near:
         inner, _ = self.local.score(within, frame.inside(pending), rng)
         if isinstance(inner, ConstrainedLogEI) and not len(inner.limits):
             inner = replace(inner, gain=Confident(inner.gain, SHARE))
-        narrow = len(pending) > 0 and (self.told + len(pending)) // 2 % 2 == 1
-        return LocalScore(inner, frame, self.region.half * (0.5 if narrow else 1.0)), self.centre[None]
+        turn = (self.told + len(pending)) % 4 if len(pending) else 0
+        return LocalScore(inner, frame, self.region.half * (1.0 if turn < 2 else 0.5), turn), self.centre[None]
 
     def candidates(
         self, score: LocalScore, domain: Domain, centres: Array, tried: Array, away: Taken, rng: np.random.Generator
     ) -> Array:
         box, frame, extra = box_around(domain, self.centre, score.half), score.frame, tried[:0]
+        if len(beside := self._beside_the_minimum(score, domain, rng)) and not away(beside).all():
+            return beside[~away(beside)]
         if isinstance(score.score, ConstrainedLogEI):
             within = replace(box, low=frame.inside(box.low), high=frame.inside(box.high))
             start = frame.inside(centres[:1])
@@ -134,6 +148,24 @@ class Near:
             return found
         elsewhere, centres = self.whole.score(domain, box.low[None][:0], rng)  # all that can be told apart here is told
         return self.whole.candidates(elsewhere, domain, centres, tried, away, rng)
+
+    def _beside_the_minimum(self, score: LocalScore, domain: Domain, rng: np.random.Generator) -> Array:
+        """(2, d) rows on either side of the local model's minimum, across which it is least certain; or (0, d), where it is
+        not the turn of such a row."""
+        inner, frame, half = score.score, score.frame, self.region.half
+        if not (isinstance(inner, ConstrainedLogEI) and isinstance(inner.predictor, Predictor)):
+            return self.centre[None][:0]
+        if not score.turn or len(inner.limits):
+            return self.centre[None][:0]
+        box = box_around(domain, self.centre, half)
+        low, high = frame.inside(box.low), frame.inside(box.high)
+        minimum = minimiser(inner.predictor, frame.inside(self.centre), low, high)
+        aside = ASIDE * float(minimum.sd[0] / frame.rate[0])
+        if score.turn == 2 and aside > LOCATED * half:
+            return self.centre[None][:0]
+        step = min(max(aside, CLOSEST), FARTHEST * half) * frame.rate[0]
+        sides = minimum.x + rng.permutation([-step, step])[:, None] * minimum.axes[0]
+        return domain.settle(frame.outside(np.clip(sides, low, high)), rng)
 
 
 @dataclass(frozen=True, eq=False)
