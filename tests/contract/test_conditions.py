@@ -107,7 +107,7 @@ def ask_and_check(subject: Subject, task: Task, rows: int) -> int:
     return given_out
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_ten_thousand_asks_violate_nothing(part: int) -> None:
     """2,500 of them in each part, over 10 problems of its own."""
     total = 0
