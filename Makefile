@@ -18,11 +18,12 @@ run: $(READY)  ## install, run the engineering benchmark in a few minutes, write
 	$(BIN)/bbopt bench engineering --strategy gp --strategy random --budget 60 --seeds 3 --out $(OUT)/engineering
 	$(BIN)/bbopt report $(OUT)/engineering
 
+# One worker per file: what a file sets up, a browser or a cluster, is set up once. In order: files of few long tests would end last.
 test: $(READY)  ## the default test suite, at most 10 minutes on 2 cores
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## statistics over many seeds and long searches
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --slow
+	$(BIN)/python -m pytest -q -n 2 --slow
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

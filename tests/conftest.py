@@ -39,9 +39,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.name.startswith("test_ray") or "RayEvaluator" in item.name:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))  # a cluster takes seconds to start: one per file
     if config.getoption("--slow") or "slow" in config.getoption("markexpr"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

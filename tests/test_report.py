@@ -182,9 +182,6 @@ class Balance(HTMLParser):
             self.references |= {f"#{found}" for found in re.findall(r"url\(#([^)]+)\)", value or "")}
 
 
-pytestmark = pytest.mark.xdist_group("report")  # whose benchmark is written once
-
-
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a complete benchmark: 17 problems, 3 strategies, 4 seeds."""

@@ -21,7 +21,6 @@ from server.app import create_app
 from server.config import Config
 from server.identity import cookie_name
 
-pytestmark = pytest.mark.xdist_group(Path(__file__).stem)  # one server for the file
 ATTACKS = Attacks()
 OPEN = {("get", "/healthz"), ("post", "/v1/session"), ("delete", "/v1/session")}
 OWNERS = [("GET", "/v1/studies/soup/history"), ("GET", "/v1/studies/soup/agreement"), ("GET", "/v1/studies/soup/export"),

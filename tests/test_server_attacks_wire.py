@@ -6,14 +6,12 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from attacked_server import Attack, Attacks, World, attacked, each, got
 
-pytestmark = pytest.mark.xdist_group(Path(__file__).stem)  # one server for the file
 ATTACKS = Attacks()
 JSON = {"Content-Type": "application/json"}
 UNDO = "/v1/studies/soup/undo"

@@ -22,7 +22,6 @@ from server_live import Live, serving
 
 import bbopt
 
-pytestmark = pytest.mark.xdist_group(Path(__file__).stem)  # one server for the file
 FOOD: dict[str, Any] = {"space": {"salt": {"type": "Float", "low": 0, "high": 1}, "heat": {"type": "Float", "low": 0, "high": 1}},
                         "objectives": [{"name": "taste", "maximize": True}], "feedback": "ranking"}  # fmt: skip
 

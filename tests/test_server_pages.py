@@ -12,8 +12,6 @@ from server_live import Live, serving
 
 import bbopt
 
-pytestmark = pytest.mark.xdist_group("pages")  # one browser and one server
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

@@ -12,7 +12,6 @@ from server_live import Live, serving
 
 import bbopt
 
-pytestmark = pytest.mark.xdist_group("pages")  # one browser and one server
 STATIC = Path(__file__).parent.parent / "server" / "static"
 EVIL = """
 def draw(params):

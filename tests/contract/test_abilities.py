@@ -22,8 +22,7 @@ from contract.subjects import SUBJECTS, Subject
 from contract.tasks import plain as plain_case
 
 SEEDS = 9
-MODEL_ROWS, MODEL_SEEDS = 30, 3  # for strategies that fit models, in the default suite
-DEAR = {"pfn", "amortised-gp"}  # whose asks take longest: one seed there, all of them in the slow test
+MODEL_ROWS = 30  # for strategies that fit models: one seed in the default suite, all of them in the slow test
 
 
 def learns_something(subject: Subject) -> bool:
@@ -59,7 +58,7 @@ def test_law_7_abilities_are_real(subject: Subject, ability: str) -> None:
     if subject.rows(1, 0):
         beats_random_search(subject, ability, 1000, SEEDS)
     else:
-        beats_random_search(subject, ability, MODEL_ROWS, 1 if str(subject) in DEAR else MODEL_SEEDS)
+        beats_random_search(subject, ability, MODEL_ROWS, 1)
 
 
 @pytest.mark.slow
