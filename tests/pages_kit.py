@@ -87,7 +87,7 @@ class Person:
     def look(self, everything: bool = True) -> list[str]:
         """Wait for a slate that was not here before, and know its pictures. Returns the items, best first."""
         self.page.wait_for_function(
-            "before => document.body.dataset.view === 'slate' && document.querySelector('.card')?.dataset.item !== before",
+            "before => document.body?.dataset.view === 'slate' && document.querySelector('.card')?.dataset.item !== before",
             arg=self.items[0] if self.items else "",
         )
         return self.know(everything)
