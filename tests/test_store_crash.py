@@ -63,7 +63,7 @@ def check(path: Path, heard: list[list[Any]]) -> Optimizer:
 
 
 def test_killed_in_the_middle_of_tell(tmp_path: Path) -> None:
-    """100 processes killed while they ask and tell."""
+    """200 processes killed while they ask and tell."""
     started = time.monotonic()
     found = harness("in_the_middle_of_tell", tmp_path)
     heard = found["heard"]

@@ -34,7 +34,7 @@ TASK = Task(
     constraints=(Constraint("load", upper=1e6),),
 )
 Say = Callable[..., Any]
-KILLS = 100
+KILLS = 200
 PROCESSES, PAIRS = 8, 50
 
 
@@ -119,7 +119,7 @@ def work_forever(path: Path, say: Say) -> None:
 
 
 def in_the_middle_of_tell(folder: Path) -> dict[str, Any]:
-    """100 children, each killed at a random moment of its first or second tell."""
+    """200 children, each killed at a random moment of its first or second tell."""
     path = folder / "kills.db"
     create(path)
     rng = random.Random(20)
