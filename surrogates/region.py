@@ -37,9 +37,7 @@ def fit_region(
     X = np.concatenate([worked, failed])
     if len(worked):
         apart = np.sqrt(squared_distances(inputs.features(worked), inputs.features(failed)))
-        values = np.concatenate(
-            [-apart.min(axis=1), apart.min(axis=0)]
-        )  # twice the middles; the scale is left out below
+        values = np.concatenate([-apart.min(axis=1), apart.min(axis=0)])  # twice the middles: the scale drops out
     else:
         values = np.ones(len(failed))
     values = values / max(float(np.sqrt(np.mean(values**2))), 1e-300)

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 def slope_covariance(predictor: Predictor, x: Array) -> Array:
     """(m, d, d) posterior covariances of the gradients of m outputs at a point (d,); zero for category columns.
 
-    predictor: of values alone, with kernels that have second derivatives at 0 (RBF, Matern 3/2 and 5/2).
+    predictor: of values alone, with kernels that have second derivatives at 0 (RBF, Matern 5/2).
 
     >>> from surrogates.columns import Inputs
     >>> from surrogates.gp import fit_gp

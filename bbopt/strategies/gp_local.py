@@ -35,10 +35,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LARGEST_SIMPLEX = 49  # columns up to which a simplex is not longer than the longest spread design
 SHARE = 0.5  # of the local model's standard deviation that an improvement may rest on; see `Near`
 ASIDE = 1.5  # standard deviations of the minimum by which a row that tells of it lies beside it
-CLOSEST, FARTHEST = (
-    5e-3,
-    0.25,
-)  # such a row from the minimum: widths of the box (nearer, the nugget drowns it), half widths of the region
+CLOSEST = 5e-3  # widths of the box from the minimum: nearer, the nugget drowns what such a row tells
+FARTHEST = 0.25  # half widths of the region from the minimum
 LOCATED = 0.1  # half widths: a minimum that is known up to this is worth more such rows
 WIDER = 2.0  # half width of the frame in half widths of the region
 
